@@ -22,14 +22,18 @@ if TYPE_CHECKING:
     from ...core.batch.executor import Executor
 
 LIST_HELP = (
-    "a folder, a pattern in quotes, a CSV (columns in, out and one for each setting) or JSON Lines (in, out, settings)"
+    "a folder, a pattern in quotes, a CSV (columns in, out and one for each setting) or JSON Lines (in, out, "
+    "settings); or the URL of one of these, such as s3://bucket/films (extra cloud)"
 )
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("list", metavar="LIST", help=LIST_HELP)
     parser.add_argument(
-        "--out", required=True, metavar="DIR", help="where results go, and results.jsonl with a line for each clip"
+        "--out",
+        required=True,
+        metavar="DIR",
+        help="where results go, and results.jsonl with a line for each clip; or a URL",
     )
     parser.add_argument(
         "--operation", choices=OPERATIONS, default="enhance", help="what is done to each clip (default enhance)"

@@ -12,6 +12,7 @@ from ...core.batch.recipes import JobCommands, kubernetes_manifest, slurm_script
 from ...core.batch.tasks import OPERATIONS
 from ...core.clip import ClipError
 from ...core.runtime.device_names import AUTO
+from ...core.storage.location import is_url, parse_location
 from ...core.video.images.sequence_paths import is_image_sequence
 from ..arg_types import positive_int
 from ..console import print_report
@@ -29,13 +30,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="slurm|k8s",
         help="print a script for sbatch, or a manifest of Kubernetes Jobs",
     )
-    parser.add_argument("input", metavar="IN", help="a video file, as the nodes of the cluster name it")
-    parser.add_argument("output", metavar="OUT", help="a video file, likewise")
+    parser.add_argument("input", metavar="IN", help="a video file or URL, as the nodes of the cluster name it")
+    parser.add_argument("output", metavar="OUT", help="a video file or URL, likewise")
     parser.add_argument("--operation", choices=OPERATIONS, default="enhance", help="what is done (default enhance)")
     parser.add_argument(
         "--shards", type=positive_int, default=8, metavar="N", help="tasks that compute at a time (default 8)"
     )
-    parser.add_argument("--job", metavar="DIR", help="for the pieces, on a disk that all nodes share (default OUT.job)")
+    parser.add_argument(
+        "--job", metavar="DIR", help="for the pieces, on a disk that all nodes share, or a URL (default OUT.job)"
+    )
     parser.add_argument(
         "--cpus-per-task", type=positive_int, default=1, metavar="N", help="CPU cores for each task (default 1)"
     )
@@ -50,6 +53,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"k8s: the PersistentVolumeClaim with IN, OUT and the job (default {k8s['volume_claim']})",
     )
     parser.add_argument("--mount", metavar="PATH", help=f"k8s: where the volume is mounted (default {k8s['mount']})")
+    parser.add_argument(
+        "--secret",
+        metavar="NAME",
+        help="k8s: the Secret whose entries become environment variables, such as credentials",
+    )
     add_device_option(parser)
     add_operation_options(parser, "enhance")
 
@@ -60,13 +68,17 @@ def run(args: argparse.Namespace) -> None:
         raise ClipError(f"{args.output}: a job writes a video file; name one")
     chosen = {name: getattr(args, name) for name in _KUBERNETES_OPTIONS if getattr(args, name) is not None}
     if args.scheduler == KUBERNETES:
-        options = {**_KUBERNETES_OPTIONS, **chosen}
+        options: dict[str, Any] = {**_KUBERNETES_OPTIONS, **chosen}
         commands = _commands(args, os.path.normpath)
-        for path in (commands.source, commands.target, commands.job):
+        paths = [path for path in (commands.source, commands.target, commands.job) if not is_url(path)]
+        if not paths:
+            options["volume_claim"] = None
+        for path in paths:
             if not Path(path).is_relative_to(options["mount"]):
                 raise ClipError(f"{path}: this is outside the volume, which pods see at {options['mount']} (--mount)")
-        text = kubernetes_manifest(commands, **options)
-    elif chosen:
+        text = kubernetes_manifest(commands, **options, secret=args.secret)
+    elif chosen or args.secret is not None:
+        chosen |= {} if args.secret is None else {"secret": args.secret}
         raise ClipError(f"--{min(chosen).replace('_', '-')} is for k8s only; SLURM runs the package of its nodes")
     else:
         text = slurm_script(_commands(args, os.path.abspath))
@@ -74,8 +86,11 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _commands(args: argparse.Namespace, path: Any) -> JobCommands:
-    source, target = path(args.input), path(args.output)
-    job = path(args.job) if args.job else f"{target}.job"
+    def place(name: str) -> str:
+        return str(parse_location(name)) if is_url(name) else path(name)
+
+    source, target = place(args.input), place(args.output)
+    job = place(args.job) if args.job else f"{target}.job"
     words = ["steadyscale", args.operation, source, target, "--job", job]
     device = [] if args.device == AUTO else [f"--device={args.device}"]
     model = [] if args.model is None else [f"--model={args.model}"]

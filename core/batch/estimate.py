@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from ..clip import Clip, ClipError, ClipInfo, TensorClip, parse_fps
 from ..runtime.error_line import error_line
+from ..storage.copies import local_source
 from ..upscaling.settings import UpscaleSettings
 from ..video.decode.timestamps import TimeRange
 from ..video.decode.video_clip import VideoClip
@@ -165,13 +166,14 @@ def estimate_batch(
     estimates: list[ClipEstimate] = []
     for task in clips:
         try:
-            clip = _open(task)
-            if not clip.info.length:
-                raise ClipError(f"{task.source}: the file does not state how many frames it has")
-            key = repr((task.operation, sorted(task.arguments.items(), key=lambda item: item[0])))
-            if key not in rates:
-                rates[key] = measure_rates(task, clip, device, frames, table)
-            estimates.append(estimate_clip(task.source, clip.info, rates[key], prices))
+            with local_source(task.source) as path:
+                clip = _open(task, path)
+                if not clip.info.length:
+                    raise ClipError(f"{task.source}: the file does not state how many frames it has")
+                key = repr((task.operation, sorted(task.arguments.items(), key=lambda item: item[0])))
+                if key not in rates:
+                    rates[key] = measure_rates(task, clip, device, frames, table)
+                estimates.append(estimate_clip(task.source, clip.info, rates[key], prices))
         except RowsError:
             raise
         except Exception as error:  # of whatever kind: the other clips are estimated
@@ -324,13 +326,13 @@ class _Resize:
         return images.repeat_interleave(self.scale, dim=-1).repeat_interleave(self.scale, dim=-2)
 
 
-def _open(task: ClipTask) -> Clip:
+def _open(task: ClipTask, path: Path) -> Clip:
     from ..video.decode.demux import MAX_PIXELS
     from ..video.open import open_clip
 
     arguments = task.arguments
     fps, max_pixels = parse_fps(arguments.get("fps", 24)), arguments.get("max_pixels", MAX_PIXELS)
-    return open_clip(task.source, fps=fps, max_pixels=max_pixels)
+    return open_clip(path, fps=fps, max_pixels=max_pixels)
 
 
 @dataclass(frozen=True)

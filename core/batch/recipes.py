@@ -15,10 +15,10 @@ from pathlib import Path
 class JobCommands:
     """The commands of the steps of a job.
 
-    source, target, job: paths of the clip, its result and the folder of the job. measure, plan, shard, join: words of
-    the commands; measuring, which upscaling does without, and the shard find their number in the environment. shards:
-    how many of both. cpus, gpus: for each step that computes; motion is measured on the CPU, and the join copies
-    packets and takes one core.
+    source, target, job: paths or URLs of the clip, its result and the folder of the job. measure, plan, shard, join:
+    words of the commands; measuring, which upscaling does without, and the shard find their number in the environment.
+    shards: how many of both. cpus, gpus: for each step that computes; motion is measured on the CPU, and the join
+    copies packets and takes one core.
     """
 
     source: str
@@ -73,13 +73,16 @@ echo "{numbers}"
 """
 
 
-def kubernetes_manifest(job: JobCommands, *, image: str, volume_claim: str, mount: str) -> str:
+def kubernetes_manifest(
+    job: JobCommands, *, image: str, volume_claim: str | None, mount: str, secret: str | None = None
+) -> str:
     """A manifest of Kubernetes Jobs, one for each step.
 
     Measuring and the shards are Indexed Jobs. All but the first are suspended; the commands in its first lines resume
     them one after the other.
     image: of the container, whose entry point is `steadyscale`; see Containerfile. volume_claim: a
-    PersistentVolumeClaim that several pods can mount, at the path `mount`, with the clip and its job.
+    PersistentVolumeClaim that several pods can mount, at the path `mount`, with the clip and its job; None where these
+    are in a store. secret: the Secret whose entries are environment variables of the pods, such as credentials.
     """
     name = kubernetes_name(job.name)
     file = f"{name}.yaml"
@@ -93,6 +96,20 @@ def kubernetes_manifest(job: JobCommands, *, image: str, volume_claim: str, moun
             for before, after in pairwise(steps)
         ),
     ]
+
+    environment = f"""          envFrom:
+            - secretRef:
+                name: {json.dumps(secret)}
+"""
+    volume = f"""          volumeMounts:
+            - name: clips
+              mountPath: {json.dumps(mount)}
+      volumes:
+        - name: clips
+          persistentVolumeClaim:
+            claimName: {json.dumps(volume_claim)}
+"""
+    environment, volume = environment if secret else "", volume if volume_claim else ""
 
     def manifest(step: str, kind: str, words: Sequence[str], cpus: int, gpus: int) -> str:
         limits = {"cpu": str(cpus), **({"nvidia.com/gpu": str(gpus)} if gpus else {})}
@@ -112,14 +129,7 @@ spec:
           args: {json.dumps(list(words[1:]))}
           resources:
             limits: {json.dumps(limits)}
-          volumeMounts:
-            - name: clips
-              mountPath: {json.dumps(mount)}
-      volumes:
-        - name: clips
-          persistentVolumeClaim:
-            claimName: {json.dumps(volume_claim)}
-"""
+{environment}{volume}"""
 
     suspended, once = "  suspend: true\n", "  backoffLimit: 3"
     indexed = (

@@ -6,6 +6,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
+from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -14,6 +15,8 @@ from ..api.report import Progress
 from ..clip import ClipError
 from ..runtime.error_line import error_line
 from ..runtime.folder_lock import folder_lock
+from ..storage.location import Location, ObjectUrl, is_url, parse_location
+from ..storage.object_storage import ObjectStorage
 from ..video.open import check_name
 from .errors import BatchFailed
 from .executor import Executor, InlineExecutor
@@ -103,7 +106,8 @@ def run_batch(
 
     Args:
         clips: what to do. Folders of results are created.
-        folder: holds results.jsonl, the file of results; created if needed. One batch at a time may use it.
+        folder: holds results.jsonl, the file of results; created if needed. One batch at a time may use it. It and
+            the paths of the clips may be URLs; see `upscale_video`.
         executor: runs the clips; None runs one after the other in this process. It is not closed.
         shard_frames: a clip of more frames is divided into shards of about so many, which run at the same time. Their
             files are beside the result, in OUT.job, until it is complete. None divides none.
@@ -117,17 +121,25 @@ def run_batch(
             that another batch uses.
         KeyboardInterrupt: after an interrupt. The results of finished clips are kept; the caller closes the executor.
     """
-    clips, folder = list(clips), Path(folder)
+    clips, location = list(clips), parse_location(folder)
     check_targets(clips)
+    with _lock(location), closing(ResultLog(location / RESULTS_NAME)) as results:
+        run = _BatchRun(clips, results, executor or InlineExecutor(), shard_frames, progress)
+        report = BatchReport(str(location / RESULTS_NAME))
+        run.process(report)
+    return report
+
+
+def _lock(folder: Location) -> AbstractContextManager[None]:
+    """Create a folder, and hold its lock; check a store, which has none."""
+    if isinstance(folder, ObjectUrl):
+        ObjectStorage(folder).check_bucket()
+        return nullcontext()
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ClipError(f"{folder}: the folder cannot be created ({error.strerror}); choose another one") from error
-    with folder_lock(folder):
-        run = _BatchRun(clips, ResultLog(folder / RESULTS_NAME), executor or InlineExecutor(), shard_frames, progress)
-        report = BatchReport(str(folder / RESULTS_NAME))
-        run.process(report)
-        return report
+    return folder_lock(folder)
 
 
 def check_targets(clips: Sequence[ClipTask]) -> None:
@@ -152,7 +164,7 @@ def check_targets(clips: Sequence[ClipTask]) -> None:
 
 def _path_key(path: str) -> str:
     """Equal for all names of one file, whatever their case."""
-    return os.path.realpath(path).casefold()
+    return path if is_url(path) else os.path.realpath(path).casefold()
 
 
 @dataclass
@@ -225,7 +237,9 @@ class _BatchRun:
     def _submit(self, clip: _Clip, task: Task) -> None:
         clip.running += 1
         try:
-            Path(clip.task.target).parent.mkdir(parents=True, exist_ok=True)
+            target = parse_location(clip.task.target)
+            if isinstance(target, Path):
+                target.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             failure: Future[TaskResult] = Future()
             failure.set_result(TaskResult(error=error_line(error)))

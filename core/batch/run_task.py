@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from ..clip import ClipInfo, parse_fps
 from ..jobs.segments import SEGMENT_SECONDS
 from ..runtime.error_line import error_line
+from ..storage.copies import local_source
 from .tasks import ClipTask, JoinTask, PlanTask, ShardTask, Task, TaskProgress, TaskResult
 
 if TYPE_CHECKING:
@@ -60,7 +61,8 @@ def _sharded_info(task: PlanTask) -> ClipInfo | None:
         return None
     arguments = task.clip.arguments
     fps, max_pixels = parse_fps(arguments.get("fps", 24)), arguments.get("max_pixels", MAX_PIXELS)
-    info = open_clip(task.clip.source, fps=fps, max_pixels=max_pixels).info
+    with local_source(task.clip.source) as path:
+        info = open_clip(path, fps=fps, max_pixels=max_pixels).info
     return info if (info.length or 0) > task.shard_frames else None
 
 

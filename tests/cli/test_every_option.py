@@ -29,7 +29,7 @@ VALUES = {
     "--max-loss-db": "2", "--min-kept": "0.25", "--steps": "5", "--seed": "6", "--frames": "3", "--to": "folder",
     "--out": "other", "--jobs": "3", "--shard-frames": "100", "--ray-address": "ray://head:10001",
     "--cpus-per-task": "2", "--gpus-per-task": "2", "--rows": "rows.jsonl", "--workers": "4",
-    "--shards": "5", "--image": "registry/image", "--volume-claim": "films", "--mount": "/films",
+    "--shards": "5", "--image": "registry/image", "--volume-claim": "films", "--mount": "/films", "--secret": "store",
     "--price-core-hour": "0.04", "--price-gpu-hour": "2.5", "--price-gb": "0.02",
 }  # fmt: skip
 

@@ -10,6 +10,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import fsspec
 import pytest
 import torch
 import yaml
@@ -125,10 +126,34 @@ def test_the_manifest_has_a_job_for_each_step(source, tmp_path, run_cli, monkeyp
     check_result(source, target, tmp_path)
 
 
+def test_a_manifest_for_urls_has_no_volume(source, tmp_path, run_cli, monkeypatch) -> None:
+    monkeypatch.setenv("STEADYSCALE_CACHE", str(tmp_path / "cache"))
+    memory = fsspec.filesystem("memory")
+    memory.put_file(str(source), "/clips/in.mp4")
+    recipe = ("recipe", "k8s", "memory://clips/in.mp4", "memory://clips/large.mp4", "--shards", "2", *OPTIONS)
+    code, text, _ = run_cli(*recipe, "--secret", "store")
+    assert code == 0
+    pods = [job["spec"]["template"]["spec"] for job in yaml.safe_load_all(text)]
+    containers = [pod["containers"][0] for pod in pods]
+    assert not any("volumes" in pod or "volumeMounts" in container for pod in pods for container in pod["containers"])
+    assert [c["envFrom"] for c in containers] == [[{"secretRef": {"name": "store"}}]] * 4
+    words = [["steadyscale", *c["args"]] for c in containers]
+    assert "memory://clips/large.mp4.job" in words[0]
+    run_steps(run_cli, monkeypatch, words, [{"JOB_COMPLETION_INDEX": k} for k in "01"])
+    assert memory.find("/clips") == ["/clips/in.mp4", "/clips/large.mp4"]
+    memory.get_file("/clips/large.mp4", str(tmp_path / "large.mp4"))
+    assert read_numbers(open_clip(tmp_path / "large.mp4")) == [*range(12)]
+    assert "envFrom" not in run_cli(*recipe)[1]
+    memory.store.clear()
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
         (("slurm", "a.mp4", "b.mp4", "--image", "x"), "--image is for k8s only"),
+        (("slurm", "a.mp4", "b.mp4", "--secret", "x"), "--secret is for k8s only"),
+        (("slurm", "ftp://a/a.mp4", "b.mp4"), "ftp is not a storage that can be used"),
+        (("k8s", "s3://clips/a.mp4", "s3://clips/b.mp4", "--job", "/tmp/j"), "/tmp/j: this is outside the volume"),
         (("slurm", "a.mp4", "b_%04d.png"), "b_%04d.png: a job writes a video file"),
         (("slurm", "a.mp4", "b.mp4", "--operation", "stabilize", "--scale", "2"), "--scale is for"),
         (("k8s", "/data/a.mp4", "/clips/b.mp4"), "/data/a.mp4: this is outside the volume"),
