@@ -7,8 +7,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TypeAlias
-from urllib.parse import urlsplit
-from urllib.request import url2pathname
 
 from ..clip import ClipError
 
@@ -98,8 +96,9 @@ def absolute(location: str | Path | ObjectUrl) -> str:
 
 
 def _file_path(url: str) -> str:
-    parts = urlsplit(url)
-    if parts.netloc not in ("", "localhost"):
-        raise ClipError(f"{url}: {parts.netloc} is another machine; a file of this one is file:///folder/name")
-    # `urlsplit` takes ? and # for the start of something else; in a file URL without host they are parts of the name.
-    return url2pathname(url.partition("://")[2].removeprefix("localhost"))
+    from urllib.request import url2pathname  # imports HTTP and TLS
+
+    host, slash, path = url.partition("://")[2].partition("/")
+    if host not in ("", "localhost"):
+        raise ClipError(f"{url}: {host} is another machine; a file of this one is file:///folder/name")
+    return url2pathname(f"{slash}{path}")
