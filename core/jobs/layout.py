@@ -122,7 +122,10 @@ class JobFolder:
         self.write(self.part_record(index), record | self._add_file(file, f"{PARTS}/{index:05d}"))
 
     def add_correction(self, save: Callable[[Path], None]) -> dict[str, Any]:
-        """Add a correction, which `save` writes to the given path; return its name and hash."""
+        """Add a correction, and return its name and hash.
+
+        save: writes it to the given path.
+        """
         if isinstance(self.path, Path):
             save(file := self.path / "correction.json")
             return self._add_file(file, "correction")
@@ -140,7 +143,7 @@ class JobFolder:
             yield _verified(self.path / record["file"], record)
             return
         with work_folder() as folder:
-            file = folder / record["file"]
+            file = folder / Path(record["file"]).name
             with suppress(FileNotFoundError):
                 file.write_bytes(self._storage.read(record["file"]))
             yield _verified(file, record)

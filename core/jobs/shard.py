@@ -242,7 +242,7 @@ def describe_piece(plan: JobPlan, index: int) -> str:
 
 
 def is_disk_error(error: BaseException | None) -> bool:
-    """Whether the disk or the store cannot be written to, which is no fault of a piece."""
+    """Whether the disk or the store failed, which is no fault of a piece."""
     while error is not None:
         if isinstance(error, StorageError):
             return True

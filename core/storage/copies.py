@@ -101,7 +101,10 @@ def object_state(url: ObjectUrl) -> ObjectState | None:
 
 
 def download(storage: ObjectStorage, name: str, target: Path, size: int) -> None:
-    """Read an object of this size into a file. Raises ClipError without the space."""
+    """Read an object of this size into a file.
+
+    Raises ClipError without the space, and where there is no such object.
+    """
     free = shutil.disk_usage(target.parent).free
     if free < size:
         raise ClipError(
@@ -109,7 +112,10 @@ def download(storage: ObjectStorage, name: str, target: Path, size: int) -> None
             f"{free / 1e6:.1f} MB; free some disk space, or set STEADYSCALE_CACHE to a folder on a larger disk"
         )
     log.info("%s: copying %.1f MB", storage.location / name, size / 1e6)
-    storage.download(name, target)
+    try:
+        storage.download(name, target)
+    except FileNotFoundError as e:
+        raise ClipError(f"{storage.location / name}: the object was removed meanwhile; run again") from e
 
 
 @dataclass

@@ -190,7 +190,7 @@ class ObjectStorage:
             self._system.invalidate_cache()  # of listings, which other processes change
             try:
                 return request()
-            except FileNotFoundError:
+            except (FileNotFoundError, StorageError):
                 raise
             except Exception as error:  # each library has its own
                 url, reason = self.location / name if name else self.location, error_line(error)

@@ -137,6 +137,14 @@ def test_missing_rights_are_reported_at_once(
     assert len(calls) == 1
 
 
+def test_a_claim_without_rights_is_reported_at_once(storage: ObjectStorage, memory: Any, monkeypatch: Any):
+    writes = fail(memory, "pipe_file", [PermissionError("Access Denied")] * 99, monkeypatch)
+    reads = fail(memory, "cat_file", [PermissionError("Access Denied")] * 99, monkeypatch)
+    with pytest.raises(StorageError, match="check the credentials"):
+        storage.create("a", b"")
+    assert (len(writes), len(reads)) == (1, 1)
+
+
 def test_a_created_object_whose_reply_was_lost_is_ours(storage: ObjectStorage, memory: Any, monkeypatch: Any):
     original = memory.pipe_file
 
