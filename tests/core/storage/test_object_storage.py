@@ -239,6 +239,16 @@ def test_a_source_is_copied_once_until_it_changes(memory: Any, tmp_path: Path, m
     assert parse_location("in.mp4") == Path("in.mp4")
 
 
+def test_copies_stay_while_they_are_read(memory: Any):
+    for name in ("a", "b", "c"):
+        memory.pipe_file(f"/bucket/{name}.mp4", name.encode())
+    with local_source("memory://bucket/a.mp4") as first, local_source("memory://bucket/b.mp4") as second:
+        assert (first.read_bytes(), second.read_bytes()) == (b"a", b"b")
+    with local_source("memory://bucket/c.mp4"):
+        assert not first.exists()
+        assert not second.exists()
+
+
 def test_a_missing_source_and_a_folder_are_named(memory: Any):
     memory.pipe_file("/bucket/folder/a.png", b"x")
     for name in ("none.mp4", "folder"):
