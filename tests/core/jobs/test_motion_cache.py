@@ -16,6 +16,7 @@ from steadyscale.core.jobs.motion_cache import cached_motion, measure_share
 from steadyscale.core.motion.estimate import estimate_motion
 from steadyscale.core.motion.flow import flow_model
 from steadyscale.core.path.motion import Motion
+from steadyscale.core.storage.location import parse_location
 from steadyscale.core.video.decode.video_clip import VideoClip
 from steadyscale.core.video.encode.writer import write_video
 
@@ -112,30 +113,33 @@ def test_a_segment_whose_file_was_changed_is_measured_again(shaken_clip: VideoCl
     np.testing.assert_array_equal(motion.steps, truth.steps)
 
 
-@pytest.mark.parametrize(("warm_up", "calls"), [(128, 0), (6, 11)])
+@pytest.mark.parametrize(("place", "warm_up", "calls"), [("disk", 128, 0), ("disk", 6, 11), ("store", 6, 11)])
 def test_shares_of_several_processes_are_merged_bit_identically(
-    warm_up: int, calls: int, shaken_clip: VideoClip, truth: Motion, tmp_path: Path, monkeypatch, caplog
+    place: str, warm_up: int, calls: int, shaken_clip: VideoClip, truth: Motion, tmp_path: Path, monkeypatch, caplog
 ):
     """A warm-up that is too short is noticed: 10 steps and the link across the cut are measured again.
 
     The cut ends the wrong state of piece 2; the last steps of that piece are a part of the state of piece 3.
     """
     monkeypatch.setattr(motion_pieces, "WARM_UP_FRAMES", warm_up)
+    folder = parse_location(tmp_path / "job" if place == "disk" else "memory://bucket/job")
     measured: list[int] = []
     for index in (1, 0):
-        with open_job(tmp_path / "job", shaken_clip.path, is_shared=True) as job:
+        with open_job(folder, shaken_clip.path, is_shared=True) as job:
             share = measure_share(job, shaken_clip, CountingFlow(), index, 2, segment_seconds=SEGMENT_SECONDS)
         measured += share.computed
     assert (measured, share.frames, share.missing, share.pieces) == ([2, 3, 4, 0, 1], 10, 0, 5)
     assert "from the start" not in caplog.text
-    with open_job(tmp_path / "job", shaken_clip.path) as job:
+    assert JobFolder(folder).measured_pieces() == {f"motion/0000{index}.json" for index in range(5)}
+    with open_job(folder, shaken_clip.path) as job:
         flow = CountingFlow()
         motion = cached_motion(job, shaken_clip, flow, segment_seconds=SEGMENT_SECONDS)
     assert flow.calls == calls
     for name in ("steps", "confidence"):
         np.testing.assert_array_equal(getattr(motion, name), getattr(truth, name))
-    JobFolder(tmp_path / "job").remove()
+    JobFolder(folder).remove()
     assert [*tmp_path.iterdir()] == []
+    assert JobFolder(folder).measured_pieces() == set()
 
 
 def test_a_share_that_was_killed_goes_on_where_it_was(shaken_clip: VideoClip, truth: Motion, tmp_path: Path):

@@ -15,7 +15,7 @@ from job_run import has_same_content
 from numbered_video import make_video
 from safetensors.torch import save_file
 from steadyscale.core import Encoding, StabilizeSettings
-from steadyscale.core.api import enhance_video, join_job, plan_job, run_shard, stabilize_video
+from steadyscale.core.api import enhance_video, join_job, measure_job, plan_job, run_shard, stabilize_video
 from steadyscale.core.clip import ClipError
 from steadyscale.core.storage import copies, object_storage
 from steadyscale.core.storage.location import ObjectUrl
@@ -115,10 +115,23 @@ def test_a_job_on_a_faulty_store_gives_the_frames_of_a_local_one(
 ):
     caplog.set_level(logging.DEBUG, "steadyscale")
     send(source, "in/shaky.mp4")
-    server.fault = every_third(["reset", "500", "503", "partial", "lost", "slow"])
+    faults, written = every_third(["reset", "500", "503", "partial", "lost", "slow"]), list[str]()
+
+    def fault(method: str, path: str, number: int) -> str | None:
+        if method == "PUT":
+            written.append(path)
+        return faults(method, path, number)
+
+    server.fault = fault
     job, target = url("job"), url("out/large.mkv")
+    motion = {name: OPTIONS[name] for name in ("stabilization", "segment_seconds")}
+    shares = [measure_job(url("in/shaky.mp4"), job, index, 2, **motion) for index in (1, 0)]
+    assert [(share.computed, share.missing) for share in shares] == [([1, 2], 1), ([0], 0)]
+    assert {Path(path).name for path in written} == {"00000.json", "00001.json", "00002.json"}
+    written.clear()
     plan = plan_job(url("in/shaky.mp4"), target, job, model=weights, **OPTIONS)
     assert (plan.source, plan.target, len(plan.pieces)) == (url("in/shaky.mp4"), target, PIECES)
+    assert not [path for path in written if "/motion/" in path]  # all of it was measured
     assert run_shard(job, 1, 2).computed == [1]
     report = run_shard(job, claim=True)
     assert (report.computed, report.missing) == ([0, 2], 0)
