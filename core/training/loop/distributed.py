@@ -10,7 +10,7 @@ import os
 from collections.abc import Generator, Iterable
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -73,6 +73,20 @@ def read_local_rank() -> int:
     return int(os.environ.get("LOCAL_RANK", "0"))
 
 
+def _attempt_store(world_size: int) -> dict[str, Any]:
+    """Return the arguments of init_process_group for a store of this attempt.
+
+    torchrun keeps one store for all its attempts, in which a restarted process would find the addresses of killed
+    ones. Empty on several machines, which count their attempts apart, so that these are no common name.
+    """
+    if os.environ.get("LOCAL_WORLD_SIZE") != str(world_size):
+        return {}
+    library: Any = dist  # its types do not export these
+    store, rank, _ = next(library.rendezvous("env://"))
+    attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+    return {"store": library.PrefixStore(f"attempt_{attempt}", store), "rank": rank, "world_size": world_size}
+
+
 @contextmanager
 def init_distributed(batch: int, device: torch.device) -> Generator[Distributed, None, None]:
     """Join the process group of torchrun, or yield SINGLE_PROCESS without one.
@@ -91,7 +105,7 @@ def init_distributed(batch: int, device: torch.device) -> Generator[Distributed,
     accelerator.make_current()
     is_owner = not dist.is_initialized()
     if is_owner:
-        dist.init_process_group(accelerator.collective_backend)
+        dist.init_process_group(accelerator.collective_backend, **_attempt_store(count))
     try:
         yield Distributed(dist.get_rank(), dist.get_world_size())
         if is_owner:
