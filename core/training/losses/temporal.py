@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ...filters.deflicker import MAX_BLEND_WEIGHT, local_min_max
 from ...motion.consistency import backward_warp
+from ...runtime.typed_torch import unflatten
 
 MIN_CONFIDENCE_SUM = 1.0  # pixels, against a division by 0 in a batch without any consistent motion
 
@@ -22,7 +23,7 @@ def deflickered(frames: Tensor, flow: Tensor, confidence: Tensor, clip_frames: i
     differ in it.
     """
     frames = frames.to(flow.dtype)
-    clips, flows, weights = (_by_clip(x, clip_frames) for x in (frames, flow, confidence))
+    clips, flows, weights = (unflatten(x, 0, (-1, clip_frames)) for x in (frames, flow, confidence))
     results = [clips[:, 0]]
     for index in range(1, clip_frames):
         frame = clips[:, index]
@@ -53,9 +54,4 @@ def neighbor_pairs(frames: Tensor, flow: Tensor, confidence: Tensor, clip_frames
     """
     frames = frames.to(flow.dtype)
     before = torch.lerp(frames, backward_warp(frames.roll(1, 0), flow), confidence)
-    return _by_clip(torch.cat([frames, before], 1), clip_frames)[:, 1:].flatten(0, 1)
-
-
-def _by_clip(frames: Tensor, clip_frames: int) -> Tensor:
-    """(B, C, H, W) -> (clips, clip_frames, C, H, W)."""
-    return frames.reshape(-1, clip_frames, *frames.shape[1:])
+    return unflatten(torch.cat([frames, before], 1), 0, (-1, clip_frames))[:, 1:].flatten(0, 1)

@@ -103,7 +103,7 @@ def test_several_images_are_displayed_as_one_sheet(fake_host, running_nodes):
     adapter.show_output(torch.arange(1.0, 4.0).div(4).reshape(3, 1, 1, 1).expand(3, 2, 4, 3))
     ((_, _, (_, sheet, side)),) = fake_host.progress
     assert np.asarray(sheet)[::2, ::4, 0].tolist() == [[63, 127], [191, 0]]
-    assert (sheet.size, side) == ((8, 4), 8), "hosts enlarge what is smaller"
+    assert (sheet.size, side) == ((8, 4), 8), "hosts upscale what is smaller"
     adapter.show_output(torch.ones(1, 2, 4, 3))
     assert len(fake_host.progress) == 1, "it is there already"
 
