@@ -71,6 +71,18 @@ def test_losses_weights_and_scores_are_those_of_the_cpu(gpu, make_run):
     assert_near(weights_of(make_run(DEVICE, DEVICE)), weights_of(make_run("cpu", "cpu")), 1e-4)
 
 
+@pytest.mark.parametrize("dtype", ["fp32", "fp16"])
+def test_clips_are_trained_as_on_the_cpu(gpu, make_run, dtype):
+    losses = {"pixel": 1.0, "temporal": 0.5, "temporal_adversarial": 0.1, "deflicker": 0.6}
+    losses |= {"ms_ssim": 0.2, "wavelet": 0.5, "artifacts": 0.5}
+    changes = {"losses": losses, "data": {"clip_frames": 2, "validate": []}, "steps": 2, "optim": {"gan_start_step": 0}}
+    on_cpu, on_gpu = (
+        list(train(make_run(device, device, dtype, network={"scales": [2]}, **changes))) for device in ("cpu", DEVICE)
+    )
+    for expected, report in zip(on_cpu, on_gpu, strict=True):
+        assert report.losses == pytest.approx(expected.losses, rel=1e-4 if dtype == "fp32" else 0.05, abs=1e-3)
+
+
 def test_steps_wait_for_the_device_once(gpu, make_run):
     """The losses of a step are read together; the average of the weights uploads its counter."""
     config = make_run("budget", DEVICE)

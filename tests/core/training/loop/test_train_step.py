@@ -256,7 +256,6 @@ def test_losses_of_structure_are_of_the_result_and_the_averaged_network(make_con
 
 
 def test_a_schedule_free_optimizer_exports_its_own_average(make_config, stream):
-    pytest.importorskip("schedulefree")
     optim = {"kind": "schedule-free", "learning_rate": 4e-3, "warmup_steps": 2, "ema_decay": 0.999}
     config = make_config(optim=optim, steps=30)
     state = init_state(config, CPU)
@@ -273,7 +272,6 @@ def test_a_schedule_free_optimizer_exports_its_own_average(make_config, stream):
 
 
 def test_a_schedule_free_run_resumes_exactly(make_config, tmp_path):
-    pytest.importorskip("schedulefree")
     output = {"samples": 0, "validate_every": 100, "checkpoint_every": 3}
     changes = {"optim": {"kind": "schedule-free"}, "output": output}
     whole, parts = (
