@@ -1,9 +1,9 @@
-from .api.jobs import MeasureReport as MeasureReport
-from .api.jobs import ShardReport as ShardReport
-from .api.jobs import join_job as join_job
-from .api.jobs import measure_job as measure_job
-from .api.jobs import plan_job as plan_job
-from .api.jobs import run_shard as run_shard
+from .api.job_steps import MeasureReport as MeasureReport
+from .api.job_steps import ShardReport as ShardReport
+from .api.job_steps import join_job as join_job
+from .api.job_steps import measure_job as measure_job
+from .api.job_steps import plan_job as plan_job
+from .api.job_steps import run_shard as run_shard
 from .api.report import Progress as Progress
 from .api.report import VideoReport as VideoReport
 from .api.video import enhance_video as enhance_video

@@ -1,6 +1,6 @@
 """The high-level API: one call from a source to a finished file."""
 
-from .jobs import MeasureReport, ShardReport, join_job, measure_job, plan_job, run_shard
+from .job_steps import MeasureReport, ShardReport, join_job, measure_job, plan_job, run_shard
 from .live import stabilize_live_video
 from .report import Progress, ProgressCallback, VideoReport
 from .video import enhance_video, stabilize_video, upscale_video

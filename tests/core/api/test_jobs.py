@@ -20,7 +20,7 @@ from numbered_video import make_video
 from safetensors.torch import save_file
 from steadyscale.core import Encoding, JobPlan, OutputSize, StabilizeSettings, UpscaleSettings
 from steadyscale.core.api import enhance_video, join_job, plan_job, run_shard, stabilize_video
-from steadyscale.core.api.jobs import _decode_upscaling, _encode_upscaling
+from steadyscale.core.api.job_steps.stored_plan import decode_upscaling, encode_upscaling
 from steadyscale.core.clip import ClipError
 from steadyscale.core.filters.deflicker import MAX_BLEND_WEIGHT
 from steadyscale.core.jobs import fingerprint, shard
@@ -419,5 +419,5 @@ def test_all_settings_of_upscaling_are_in_the_plan():
         OutputSize(size=(640, 360)), Tiling(96, 4), Precision.BF16, Reuse(False, 2.0),
         PostProcess(0.5, ColorCorrection.WAVELET, 0.25, True), Alpha.NETWORK, True, Engine.ONNX,
     )  # fmt: skip
-    assert _decode_upscaling(_encode_upscaling(settings)) == settings
+    assert decode_upscaling(encode_upscaling(settings)) == settings
     assert all(getattr(settings, name) != value for name, value in vars(UpscaleSettings()).items())

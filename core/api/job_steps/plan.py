@@ -1,0 +1,111 @@
+"""The step of a job that decides what its shards compute."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ...clip import parse_fps
+from ...jobs.segments import SEGMENT_SECONDS
+from ...motion.gray_frame import Masks
+from ...pipeline.estimate import check_memory
+from ...stabilize import StabilizeSettings
+from ...storage.location import parse_location
+from ...upscaling.settings import UpscaleSettings
+from ...video.decode.corruption import OnDamage
+from ...video.decode.demux import MAX_PIXELS
+from ...video.encode.codecs import Encoding
+from ..processing import STABILIZE, Processing, build_pipeline, find_model
+from ..report import ProgressCallback
+from ..run import RunOptions, open_run
+from .stored_plan import encode_upscaling
+
+if TYPE_CHECKING:
+    from ...jobs.plan import JobPlan
+
+
+def plan_job(
+    source: str | Path,
+    target: str | Path,
+    job: str | Path,
+    *,
+    command: str = "enhance",
+    model: str | Path | None = None,
+    upscaling: UpscaleSettings | None = None,
+    stabilization: StabilizeSettings | None = None,
+    deflicker: float = 0.0,
+    mask: Masks | str | Path | None = None,
+    encoding: Encoding | None = None,
+    fps: Fraction | float = 24,
+    max_pixels: int = MAX_PIXELS,
+    on_damage: OnDamage = OnDamage.FAIL,
+    hwaccel: str = "none",
+    device: str = "auto",
+    segment_seconds: float = SEGMENT_SECONDS,
+    progress: ProgressCallback | None = None,
+) -> JobPlan:
+    """Plan a job whose pieces can be computed by several processes and machines.
+
+        plan_job("shaky.mp4", "large.mp4", "shared/job", model="steadyscale-2x")
+        run_shard("shared/job", 0, 2)  # and, elsewhere, run_shard("shared/job", 1, 2)
+        join_job("shared/job")
+
+    Measures motion, computes one frame to learn the pixel format, the engine and the precision, and writes plan.json.
+    The machine must be of the kind that computes the shards. Planning again with the same arguments changes nothing.
+
+    Args:
+        source: a video file, or images. target: a video file. Both are found in the plan; `run_shard` and `join_job`
+            take other paths where another machine has them elsewhere.
+        job: the folder of the job, on a disk that all machines share; it is created if needed. Each of the three may
+            be a URL, such as s3://bucket/clip.mp4; see `upscale_video`.
+        command: "upscale", "stabilize" or "enhance": which of the three functions the job is a call of.
+        model: a name or a weight file.
+        mask: as for `stabilize_video`, but no function.
+        upscaling, stabilization, deflicker, encoding, fps, max_pixels, on_damage, hwaccel, device, segment_seconds,
+            progress:
+            as for `enhance_video`.
+
+    Returns:
+        The plan. `len(plan.pieces)` is the largest useful number of shards.
+
+    Raises:
+        ClipError, ValueError, models.WeightsError: as `enhance_video` does.
+    """
+    from ...jobs.fingerprint import hash_file
+    from ...jobs.plan import make_plan, with_stats
+
+    options = RunOptions(
+        encoding, None, fps, max_pixels, on_damage, hwaccel, device, False, job, segment_seconds, progress
+    )
+    processing = Processing(
+        command, model, upscaling or UpscaleSettings(), deflicker, stabilization or StabilizeSettings(), mask
+    )
+    with open_run(command, source, target, options) as run:
+        assert run.job is not None, "a job was given"
+        built = build_pipeline(run, processing)
+        check_memory(built.pipeline)
+        weights = None if command == STABILIZE else find_model(run.pipeline, processing)
+        arguments = {
+            "fps": str(parse_fps(fps)),
+            "max_pixels": max_pixels,
+            "on_damage": OnDamage(on_damage).value,
+            "hwaccel": hwaccel,
+            "device": device,
+            "model": None if weights is None else str(weights.absolute()),
+            "weights_hash": None if weights is None else hash_file(weights),
+            "upscaling": None if command == STABILIZE else encode_upscaling(processing.upscaling),
+            "deflicker": deflicker,
+            "stabilization": None if built.stabilization is None else asdict(built.stabilization),
+        }
+        return make_plan(
+            run.job,
+            with_stats(built.pipeline),
+            parse_location(target),
+            encoding=encoding or Encoding(),
+            segment_seconds=segment_seconds,
+            command=command,
+            arguments=arguments,
+            source=parse_location(source),
+        )
