@@ -18,7 +18,12 @@ NEWEST, OLDEST = "newest", "oldest"
 CANVASES = {"nodes2": (NEWEST, True), "classic": (NEWEST, False), "oldest": (OLDEST, False)}
 """What the fixture `frontend` opens: (frontend, whether in Nodes 2.0), by the name of the canvas."""
 ON_NODES_2 = pytest.mark.parametrize("frontend", ["nodes2"], indirect=True)
-ON_EVERY_FRONTEND = pytest.mark.parametrize("frontend", list(CANVASES), indirect=True)
+ON_EVERY_FRONTEND = pytest.mark.parametrize(
+    "frontend",
+    # Opening the page of the oldest frontend takes 40 s of CPU time.
+    [pytest.param(name, marks=pytest.mark.slow if kind == OLDEST else ()) for name, (kind, _) in CANVASES.items()],
+    indirect=True,
+)
 
 READY_CONDITION = "window.app?.graph && window.app?.extensionManager"
 NOTE_TYPES = ("Note", "MarkdownNote")
