@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import dataclass
+from functools import cache
 from importlib import import_module
 from typing import Any
 
@@ -140,11 +141,12 @@ def words_of(action: argparse.Action) -> list[str]:
     return [name, VALUES[name]]
 
 
-def record_call(monkeypatch: pytest.MonkeyPatch, call: Call, command: str, options: list[str]) -> list[list[str]]:
+def record_call(name: str, options: list[str]) -> list[list[str]]:
     """The arguments of all calls of the command's functions."""
+    call, command = CALLS[name], command_of(name)
     calls: list[list[str]] = []
 
-    def replace(name: str, result: Any, *, is_last: bool) -> None:
+    def replace(function_name: str, result: Any, *, is_last: bool) -> None:
         def function(*args: object, **kwargs: object) -> Any:
             values = [*args, *sorted(kwargs.items(), key=lambda item: item[0])]
             calls.append([value for value in map(repr, values) if " at 0x" not in value])  # no progress bars
@@ -152,17 +154,24 @@ def record_call(monkeypatch: pytest.MonkeyPatch, call: Call, command: str, optio
                 raise _Called
             return result
 
-        module, _, attribute = name.rpartition(".")
-        monkeypatch.setattr(import_module(module), attribute, function)
+        module, _, attribute = function_name.rpartition(".")
+        patch.setattr(import_module(module), attribute, function)
 
     *others, last = call.functions
-    for name, result in zip(others, call.results, strict=True):
-        replace(name, result, is_last=False)
-    replace(last, None, is_last=True)
-    args = build_parser(command).parse_args([*command.split(), *call.words, *options])
-    with pytest.raises(_Called):
-        load_command(command).run(args)
+    with pytest.MonkeyPatch.context() as patch:
+        for function_name, result in zip(others, call.results, strict=True):
+            replace(function_name, result, is_last=False)
+        replace(last, None, is_last=True)
+        args = build_parser(command).parse_args([*command.split(), *call.words, *options])
+        with pytest.raises(_Called):
+            load_command(command).run(args)
     return calls
+
+
+@cache
+def record_plain_call(name: str) -> list[list[str]]:
+    """The same without options."""
+    return record_call(name, [])
 
 
 def test_every_command_has_a_call_and_every_call_a_command():
@@ -178,8 +187,10 @@ def test_every_command_has_a_call_and_every_call_a_command():
         if action.option_strings[-1] not in CALLS[name].without
     ],
 )
-def test_an_option_changes_the_call(monkeypatch, name, option):
-    command = command_of(name)
-    plain = record_call(monkeypatch, CALLS[name], command, [])
-    assert plain == record_call(monkeypatch, CALLS[name], command, []), "the call itself must be the same twice"
-    assert record_call(monkeypatch, CALLS[name], command, words_of(option)) != plain
+def test_an_option_changes_the_call(name, option):
+    assert record_call(name, words_of(option)) != record_plain_call(name)
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_equal_options_make_equal_calls(name):
+    assert record_call(name, []) == record_plain_call(name)
