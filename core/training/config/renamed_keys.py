@@ -89,6 +89,7 @@ def rename_keys(table: Mapping[str, Any]) -> dict[str, Any]:
 ADDED_KEYS: Mapping[str, object] = {
     "data.paired": False,
     "data.clip_frames": 1,
+    "data.permute_colors": 0.0,
     "losses.temporal": 0.0,
     "losses.temporal_adversarial": 0.0,
     "losses.deflicker": 0.0,

@@ -115,7 +115,8 @@ class DataConfig:
     paired: train and validate name folders with the subfolders `lq` (inputs) and `gt` (targets), whose images have the
     same names; inputs are then used as they are, or degraded further if degrade.enabled is set. clip_frames: with 2 or
     more, crops come in clips of so many neighboring frames, which the temporal losses need: of videos, which then give
-    `frames_per_video` clips each, or of a simulated camera that moves over an image.
+    `frames_per_video` clips each, or of a simulated camera that moves over an image. permute_colors: probability that
+    the color channels of a crop are permuted, 0 to 1, so that colors which the images lack are learned.
     """
 
     train: tuple[str, ...] = ()
@@ -127,6 +128,7 @@ class DataConfig:
     cache_gb: float = 8.0
     paired: bool = False
     clip_frames: int = 1
+    permute_colors: float = 0.0
 
     def __post_init__(self) -> None:
         _check(
@@ -142,6 +144,10 @@ class DataConfig:
             f"data.min_resize is {self.min_resize}, but pairs (data.paired) are not resized; remove data.min_resize",
         )
         _check_min(0, "data.", self, "cache_gb")
+        _check(
+            0 <= self.permute_colors <= 1,
+            f"data.permute_colors must be a probability from 0 to 1, not {self.permute_colors}",
+        )
 
 
 @dataclass(frozen=True)

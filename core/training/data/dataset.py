@@ -142,6 +142,7 @@ def _make_pair(
     size = config.data.crop + 2 * CROP_MARGIN * scale
     large = _draw_crop(images[int(rng.integers(len(images)))][None], config, size + shift_margin, rng)[0]
     large = _flip_rotate(large, int(rng.integers(8)))
+    (large,) = _permute_colors(config, rng, large)
     down, right = is_second * shift[0], is_second * shift[1]
     large = large[:, down : down + size, right : right + size]
     if is_second:  # noise and the other degradations differ from those of the first
@@ -169,6 +170,7 @@ def _make_clip(
     large = _flip_rotate(large, int(rng.integers(8)))
     if rng.random() < 0.5:
         large = large.flip(0)  # time backwards
+    (large,) = _permute_colors(config, rng, large)
     small = make_lr_image(large, scale, config.degrade, rng)
     margin = CROP_MARGIN * scale
     large = large[..., margin:-margin, margin:-margin].contiguous()
@@ -193,6 +195,7 @@ def _crop_pair(
         _flip_rotate(image[:, top // by : top // by + size, left // by : left // by + size].float() / 255, orientation)
         for image, by, size in ((lq, scale, side), (gt, 1, side * scale))
     )
+    small, large = _permute_colors(config, rng, small, large)
     if config.degrade.enabled:
         rng = np.random.default_rng((config.seed, step, index))
         small = degrade(small, side, side, config.degrade, rng)
@@ -239,6 +242,14 @@ def _flip_rotate(image: Tensor, orientation: int) -> Tensor:
     """Apply one of the eight symmetries of the square, 0 to 7, to (..., H, W)."""
     image = image.transpose(-2, -1) if orientation & 4 else image
     return image.flip([axis for axis, bit in ((-2, 1), (-1, 2)) if orientation & bit]).contiguous()
+
+
+def _permute_colors(config: TrainConfig, rng: np.random.Generator, *images: Tensor) -> tuple[Tensor, ...]:
+    """Permute the channels of images (..., 3, H, W) alike, with the probability of the settings."""
+    if not config.data.permute_colors or rng.random() >= config.data.permute_colors:
+        return images
+    order = rng.permutation(3).tolist()
+    return tuple(image[..., order, :, :] for image in images)
 
 
 def make_lr_image(large: Tensor, scale: int, settings: DegradationConfig, rng: np.random.Generator) -> Tensor:

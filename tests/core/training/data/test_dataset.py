@@ -120,6 +120,20 @@ def test_crops_of_a_pair_have_independent_noise(make_config):
     assert torch.corrcoef(noise[:2])[0, 1].abs() < 0.9
 
 
+def test_color_channels_are_permuted_in_a_share_of_the_crops(make_config, tmp_path):
+    """Of a gradient whose channels are far apart in value."""
+    gradient = torch.arange(80).expand(3, 80, 80) + torch.tensor([0, 80, 160])[:, None, None]
+    Image.fromarray(gradient.byte().permute(1, 2, 0).numpy()).save(tmp_path / "one.png")
+    data = {"train": [str(tmp_path / "one.png")], "crop": 32, "permute_colors": 0.5}
+    config = make_config(data=data, batch=96, losses={"shift_consistency": 10.0})
+    batch = next(batches(config, load_images(config), 0))
+    orders = [tuple(large.mean((1, 2)).argsort().tolist()) for large in batch.large]
+    assert orders == [tuple(small.mean((1, 2)).argsort().tolist()) for small in batch.small]
+    assert orders[0::2] == orders[1::2], "both crops of a pair"
+    assert len(set(orders)) == 6
+    assert 0.4 < orders.count((0, 1, 2)) / len(orders) < 0.8  # half of them, and a sixth of the others
+
+
 def test_min_resize_enlarges_the_area_of_a_crop(make_config, tmp_path):
     ramp = torch.arange(320).clamp(max=255).byte().expand(3, 320, 320)  # one level per pixel
     Image.fromarray(ramp.permute(1, 2, 0).contiguous().numpy()).save(tmp_path / "ramp.png")

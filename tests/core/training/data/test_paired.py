@@ -1,5 +1,7 @@
 """Paired images: aligned crops, degraded only on request, and refusals of folders that do not fit."""
 
+from itertools import permutations
+
 import numpy as np
 import pytest
 import torch
@@ -55,6 +57,20 @@ def test_pairs_depend_on_seed_step_and_index_alone(make_config, pair_folder):
     halves = [next(batches(config, images, 0, rank=rank, world_size=2)) for rank in (0, 1)]
     assert torch.equal(torch.cat([half.small for half in halves]), full[0].small)
     assert not torch.equal(full[0].large, full[1].large)
+
+
+def test_color_channels_are_permuted_alike_on_both_sides(make_config, pair_folder):
+    data = {"train": [str(pair_folder)], "crop": 32, "paired": True}
+    plain, permuted = (make_config(data=data | {"permute_colors": share}, batch=64) for share in (0.0, 1.0))
+    images = load_images(plain)
+    one, other = (next(batches(config, images, 0)) for config in (plain, permuted))
+    orders = set()
+    for crops in zip(one.small, other.small, one.large, other.large, strict=True):
+        small, other_small, large, other_large = crops
+        [order] = [p for p in permutations(range(3)) if torch.equal(small[list(p)], other_small)]
+        assert torch.equal(large[list(order)], other_large)
+        orders.add(order)
+    assert len(orders) == 6
 
 
 def test_degradation_changes_inputs_alone(make_config, pair_folder):
