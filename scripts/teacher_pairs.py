@@ -6,7 +6,7 @@
 OUT gets `lq` and `gt`, for a run with data.paired, and `teacher` with the network's own results, which are not computed
 again. An input is a reduced crop of an image; training degrades it further. The target is the network's result with the
 low frequencies of the input, because large networks shift colors, blended with the crop itself: the network alone is
-below bicubic interpolation in PSNR.
+below bicubic interpolation in PSNR. With a truth share of 1, no network is needed.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from torch import Tensor
 log = logging.getLogger("teacher_pairs")
 
 MIN_RESIZE = 0.3  # crops are cut from images that are reduced by up to this
+SCALE = 4  # of pairs without a teacher
 CANDIDATES = 6  # crops of which the one with the most detail is taken
 BLUR_RADIUS = 1  # input pixels of the box filter, applied twice, that separates low frequencies
 
@@ -111,19 +112,22 @@ def main() -> None:
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     torch.set_num_threads(1)
-    teacher = load_upscaler(zoo.find_weights(options.teacher))
-    side = options.side * int(teacher.scale)
-    folders = {name: options.out / name for name in ("lq", "gt", "teacher")}
+    teacher = load_upscaler(zoo.find_weights(options.teacher)) if options.truth_share < 1 else None
+    side = options.side * (SCALE if teacher is None else int(teacher.scale))
+    folders = {name: options.out / name for name in ("lq", "gt", "teacher") if teacher or name != "teacher"}
     for folder in folders.values():
         folder.mkdir(parents=True, exist_ok=True)
     for number in range(options.count):
         files = {name: folder / f"{number:05d}.png" for name, folder in folders.items()}
         truth = draw_crop(options.images, side, options.seed, number)
         small = (resize(truth, options.side, options.side).clamp(0, 1) * 255).round() / 255
-        if not files["teacher"].exists():
-            write_tensor(teacher(small).clamp(0, 1), files["teacher"])
+        target = truth
+        if teacher is not None:
+            if not files["teacher"].exists():
+                write_tensor(teacher(small).clamp(0, 1), files["teacher"])
+            target = make_target(read_tensor(files["teacher"]), truth, small, options.truth_share)
         write_tensor(small, files["lq"])
-        write_tensor(make_target(read_tensor(files["teacher"]), truth, small, options.truth_share), files["gt"])
+        write_tensor(target, files["gt"])
         if number % 50 == 0:
             log.info("%d of %d", number, options.count)
 
