@@ -4,6 +4,7 @@ from .arch.realplksr import RealPLKSR, RealPLKSRConfig
 from .arch.rrdb import RRDBConfig, RRDBNet
 from .arch.span import SPAN, SPANConfig
 from .arch.srvgg import Activation, SRVGGConfig, SRVGGNetCompact
+from .arch.tspan import TSPAN, TemporalSPAN, TemporalSPANConfig, TSPANConfig
 from .errors import WeightsError
 from .loading.load import load_upscaler
 from .smoother.path_smoother import PathSmoother, load_path_smoother
@@ -12,6 +13,7 @@ from .zoo import zoo
 
 __all__ = [
     "SPAN",
+    "TSPAN",
     "Activation",
     "PathSmoother",
     "RRDBConfig",
@@ -21,6 +23,9 @@ __all__ = [
     "SPANConfig",
     "SRVGGConfig",
     "SRVGGNetCompact",
+    "TSPANConfig",
+    "TemporalSPAN",
+    "TemporalSPANConfig",
     "Upscaler",
     "WeightsError",
     "load_path_smoother",

@@ -17,6 +17,10 @@ class Upscaler:
     Networks with one channel process red, green and blue as three images. Networks with four (RGBA) also take
     (B, 4, h, w) and return the same; without alpha they get an opaque image.
 
+    Networks that read several frames of a video have `frames_context`, the number of frames before and after the one
+    that is upscaled. They also take windows (B, 3 * n, h, w), the n frames concatenated, the oldest first; a still
+    image (B, 3, h, w) takes the place of all of them.
+
     model: an nn.Module with `.scale`, `.in_channels`, `.out_channels`, `.halo` and `.multiple`. name: for messages,
     usually the file's stem. architecture: the network's type. Raises ValueError for networks that do not keep the
     number of channels, or have others than 1, 3 or 4.
@@ -30,6 +34,7 @@ class Upscaler:
         self.in_channels = _int_attribute(model, "in_channels")
         self.halo = _int_attribute(model, "halo")  # input pixels around a tile that its result depends on
         self.multiple = _int_attribute(model, "multiple")  # tiles at multiples of it have no seams
+        self.frames_context: tuple[int, int] = getattr(model, "frames_context", (0, 0))
         self.supports_half = bool(getattr(model, "supports_half", True))
         self._dispatcher = NativeDispatcher(self.model)
         if self.in_channels not in (1, 3, 4) or _int_attribute(model, "out_channels") != self.in_channels:
@@ -45,9 +50,12 @@ class Upscaler:
         roi: rows and columns of the input; only their part of the result is computed, where possible, and returned.
         out: where the result is written if that saves a copy; otherwise another tensor is returned.
         """
-        if images.ndim != 4 or images.shape[1] not in (3, self.in_channels):
-            raise ValueError(f"{self.name} needs images (B, 3, h, w), got {tuple(images.shape)}")
+        window = 3 * (1 + sum(self.frames_context))
+        if images.ndim != 4 or images.shape[1] not in (3, self.in_channels, window):
+            needed = "images (B, 3, h, w)" + (f" or windows (B, {window}, h, w)" if window > 3 else "")
+            raise ValueError(f"{self.name} needs {needed}, got {tuple(images.shape)}")
         batch, channels, height, width = images.shape
+        channels = 3 if channels == window else channels
         if batch == 0:
             return crop_to_roi(images.new_empty(0, channels, height * self.scale, width * self.scale), roi, self.scale)
         if self.in_channels == 1:

@@ -17,7 +17,7 @@ from ._comfy.paths import MODELS_FOLDER, find_model_file, list_model_files
 from ._comfy.schema import UPSCALE_CATEGORY, node_schema
 
 # That the native CPU engine runs.
-NATIVE_ARCHITECTURES = ("RRDBNet", "SRVGGNetCompact", "SPAN", "RealPLKSR", "depthwise-separable")
+NATIVE_ARCHITECTURES = ("RRDBNet", "SRVGGNetCompact", "SPAN", "TSPAN", "RealPLKSR", "depthwise-separable")
 
 
 class LoadESRGANModel(io.ComfyNode):
@@ -29,8 +29,9 @@ class LoadESRGANModel(io.ComfyNode):
             category=UPSCALE_CATEGORY,
             search_aliases="load upscale model, upscaler, real-esrgan, esrgan, super resolution model, 2x model, "
             "4x model, onnx, ncnn, srvgg",
-            description="Loads an ESRGAN, Real-ESRGAN or compact (SRVGG) network; other single-image networks through "
-            "spandrel. Works with Upscale Frames and with ComfyUI's own Upscale Image (using Model).",
+            description="Loads an ESRGAN, Real-ESRGAN or compact (SRVGG) network, or one that reads several frames of "
+            "a video (TSPAN); other single-image networks through spandrel. Works with Upscale Frames and with "
+            "ComfyUI's own Upscale Image (using Model).",
             inputs=[
                 io.Combo.Input(
                     "model_name",
@@ -99,10 +100,13 @@ def describe_model(model: Upscaler, device: torch.device) -> str:
         engine = "torch on the CPU; `steadyscale native build` makes it several times faster"
     else:
         engine = "torch on the CPU"
-    return "\n".join([
+    lines = [
         model.name,
         f"{model.architecture}, {model.scale}x, {channels}",
         f"{model.parameters_count / 1e6:.2f} million parameters",
         f"receptive field: {model.halo} pixels around",
-        f"runs on {engine}",
-    ])  # fmt: skip
+    ]
+    before, after = model.frames_context
+    if before or after:
+        lines.append(f"reads {before} frames before and {after} after each one; give it a video, not single images")
+    return "\n".join([*lines, f"runs on {engine}"])

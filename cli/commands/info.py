@@ -30,6 +30,7 @@ def run(args: argparse.Namespace) -> None:
             "architecture": model.architecture,
             "scale": model.scale,
             "channels": model.in_channels,
+            "frames": 1 + sum(model.frames_context),
             "parameters": model.parameters_count,
         }
     else:

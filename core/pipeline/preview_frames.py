@@ -47,7 +47,8 @@ def read_frame(clip: Clip, frame_number: int) -> Frames:
 def _render_range(clip: Clip, frame_numbers: range) -> Generator[Frames, None, None]:
     pipeline = clip if isinstance(clip, Pipeline) else Pipeline(clip)
     counts = [len(o.correction.matrices) for o in pipeline.operations if isinstance(o, WarpOp)]
-    count = counts[0] if counts else frame_numbers.stop
+    # Without a correction the length is not known, but networks may look at frames after the last one.
+    count = counts[0] if counts else frame_numbers.stop + sum(o.temporal_context[1] for o in pipeline.operations)
     piece = range(min(frame_numbers.start, count), min(frame_numbers.stop, count))
     if not piece:
         return

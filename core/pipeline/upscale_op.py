@@ -65,7 +65,7 @@ class UpscaleOp(Operation):
 
     @property
     def temporal_context(self) -> tuple[int, int]:
-        return 0, 0
+        return read_traits(self.model).frames_context
 
     def estimate_memory(self, input_info: ClipInfo) -> float:
         """Return the estimated memory use in bytes.
@@ -94,7 +94,10 @@ class UpscaleOp(Operation):
         return activations + self.frame_memory(input_info)
 
     def frame_memory(self, input_info: ClipInfo) -> float:
-        return 2 * self.output_info(input_info).frame_bytes
+        # Of a window, the frames are kept and the network's input is a copy of them.
+        window = read_traits(self.model).window_frames
+        windows = 2 * window * input_info.frame_bytes if window > 1 else 0
+        return windows + 2 * self.output_info(input_info).frame_bytes
 
     @property
     def runtime(self) -> dict[str, object]:

@@ -76,7 +76,7 @@ class ChunkUpscaler:
         can_batch = settings.engine is Engine.AUTO and not settings.compile and len(chunk) == 1
         if runner is None or module is None or not can_batch or height * width > MAX_BATCHED_PIXELS:
             return 1
-        image = _frames_to_images(chunk.float(), self._traits.in_channels, settings.alpha)
+        image = self._to_images(chunk)
         per_frame = len(image)
         limit = self._make_plan(height, width, per_frame * BATCHES[-1])
         if limit.core_size < max(height, width):
@@ -92,26 +92,36 @@ class ChunkUpscaler:
     def compute(self, chunk: Frames, first_frame: int, compared: Sequence[Frames] = ()) -> Frames:
         """Upscale a chunk on its device.
 
+        Of a network that reads several frames, a chunk holds windows, see `frame_windows`.
         compared: the same frames in one or more chunks, in which changes are found; empty: `chunk`.
         """
         traits, settings = self._traits, self._settings
         height, width = chunk.shape[-2:]
-        images = _frames_to_images(chunk.float(), traits.in_channels, settings.alpha)
+        images = self._to_images(chunk)
         per_frame = len(images) // len(chunk)
         compared_images = [
-            image
-            for part in compared or (chunk,)
-            for image in torch.split(_frames_to_images(part.float(), traits.in_channels, settings.alpha), per_frame)
+            image for part in compared or (chunk,) for image in torch.split(self._to_images(part), per_frame)
         ]
         runner, stream = self._prepare(images, per_frame)
         if self._plan_size != (height, width) or len(images) > self._planned_images:
             self._plan_tiles(height, width, len(images))
         size = settings.size.resolve(width, height, traits.scale)
         place = accelerator_for(images.device)
-        result = empty_result(images, *size, place, runner.dtype)
+        result = empty_result(images[:, self._center_of(images)], *size, place, runner.dtype)
         self._plan = stream.upscale_into(result, images, per_frame, first_frame, self._plan, compared_images)
         self._stats.engine = runner.engine_name
-        return _images_to_frames(result, chunk, traits.in_channels, settings.alpha)
+        return _images_to_frames(result, chunk[:, self._center_of(chunk)], traits.in_channels, settings.alpha)
+
+    def _to_images(self, chunk: Frames) -> Tensor:
+        return _windows_to_images(
+            chunk.float(), self._traits.window_frames, self._traits.in_channels, self._settings.alpha
+        )
+
+    def _center_of(self, windows: Tensor) -> slice:
+        """The channels of the frame that is upscaled, in a chunk of windows or in images of them."""
+        channels = windows.shape[1] // self._traits.window_frames
+        before = self._traits.frames_context[0]
+        return slice(before * channels, (before + 1) * channels)
 
     def compute_again(self, chunk: Frames, first_frame: int) -> Frames:
         """Upscale a chunk in full, and do not count it.
@@ -157,6 +167,7 @@ class ChunkUpscaler:
                 self._halo,
                 reuse,
                 settings.postprocess,
+                center=self._center_of(images),
                 align=lcm(WINDOW_ALIGN if self._traits.blends_tiles else ALIGN, self._traits.multiple),
                 feather=min(FEATHER, self._halo) if self._traits.blends_tiles else 0,
             )
@@ -239,6 +250,19 @@ def _try_runner(runner: ModelRunner, traits: ModelTraits, sample: Tensor, engine
         return measured
     # A network that upscales in pieces takes less per pixel of a large frame than of the sample.
     return min(measured, 1.5 * traits.activation_bytes * runner.dtype.itemsize / 4)
+
+
+def _windows_to_images(windows: Frames, frames: int, channels: int, alpha: Alpha) -> Tensor:
+    """Convert windows of `frames` frames to images for the network.
+
+    (B, frames * (3 or 4), h, w) -> (B * k, frames * channels, h, w); see `_frames_to_images` for k.
+    """
+    if frames == 1:
+        return _frames_to_images(windows, channels, alpha)
+    count, _, height, width = windows.shape
+    images = _frames_to_images(windows.reshape(count * frames, -1, height, width), channels, alpha)
+    images = images.reshape(count, frames, -1, channels, height, width)
+    return images.transpose(1, 2).reshape(-1, frames * channels, height, width)
 
 
 def _frames_to_images(chunk: Frames, channels: int, alpha: Alpha) -> Tensor:

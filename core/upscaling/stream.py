@@ -28,7 +28,8 @@ log = logging.getLogger(__name__)
 class UpscaleStream:
     """The upscaling of one stream of frames.
 
-    scale, halo, align, feather: for the network, see `run_tiles`. reuse: decides what must be computed.
+    scale, halo, align, feather: for the network, see `run_tiles`. reuse: decides what must be computed. center:
+    channels of the input that are the frame itself, where the network reads several frames.
     """
 
     def __init__(
@@ -41,8 +42,9 @@ class UpscaleStream:
         *,
         align: int = ALIGN,
         feather: int = 0,
+        center: slice = slice(None),
     ) -> None:
-        self._align, self._feather = align, feather
+        self._align, self._feather, self._center = align, feather, center
         self._runner, self._scale, self._halo, self._reuse, self._post = runner, scale, halo, reuse, post
 
     def reset(self) -> None:
@@ -98,7 +100,7 @@ class UpscaleStream:
             self._reuse.copy_output(result[part][-per_frame:])
             return plan
         self._reuse.start_full(in_place=False)
-        canvas = self._alloc_canvas(images[part])
+        canvas = self._alloc_canvas(images[part][:, self._center])
         plan = self._run(images[part], canvas, plan)
         self._reuse.take_output(canvas, per_frame)
         done = self._postprocess(canvas, result[part], images[part], per_frame, first_frame + start)
@@ -162,7 +164,8 @@ class UpscaleStream:
         """The canvas, post-processed and at the size of `result`, as images again."""
         if self._post.is_identity and canvas.shape == result.shape:
             return canvas
-        upscaled, source = (x.reshape(len(x) // per_frame, -1, *x.shape[-2:]).float() for x in (canvas, images))
+        frames = images[:, self._center]
+        upscaled, source = (x.reshape(len(x) // per_frame, -1, *x.shape[-2:]).float() for x in (canvas, frames))
         size = result.shape[-1], result.shape[-2]
         done = with_cpu_fallback(lambda frames: postprocess(frames, source, size, self._post, first_frame), upscaled)
         return done.reshape(result.shape)

@@ -26,7 +26,8 @@ from ..runtime.transfer import DelayedNumber, Uploader, download_frames
 from .chunk_upscaler import ChunkUpscaler
 from .deprecated_keywords import accept_deprecated_keywords
 from .frame_group import group_frames
-from .model.model_traits import ImageModel, find_module, model_device
+from .frame_windows import frame_windows
+from .model.model_traits import ImageModel, find_module, model_device, read_traits
 from .settings import UpscaleSettings, UpscaleStats
 
 log = logging.getLogger(__name__)
@@ -57,6 +58,10 @@ def upscale(
     CPU then. What `model` raises is raised within one tile. When
     memory runs out, tiles shrink; no frame is lost or computed twice.
 
+    Networks that read several frames (`ModelTraits.frames_context`) get those around each frame of the same shot,
+    mirrored at its ends. Results are as many frames later as the network looks ahead, in chunks of at most the size
+    that came.
+
     RGBA: a network of 4 channels gets all 4. For others, color goes through the network, not premultiplied and as it is
     (but see `bleed_alpha`), and `settings.alpha` decides how alpha is upscaled.
 
@@ -75,6 +80,9 @@ def upscale(
     if settings.compile and find_module(model) is None:
         log.warning("%s holds no torch module, so there is nothing to compile", type(model).__name__)
     numbered = _number_chunks(frames, first_frame)
+    context = read_traits(model).frames_context
+    if any(context):
+        numbered = frame_windows(numbered, context)
     if len(places) == 1:
         yield from _upscale_numbered(numbered, model, settings, places[0], stats, on_device=on_device)
     else:

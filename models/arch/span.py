@@ -38,6 +38,11 @@ class SPANConfig:
         if self.norm and self.in_channels != 3:
             raise ValueError(f"a SPAN with norm has 3 channels, not {self.in_channels}")
 
+    @property
+    def input_channels(self) -> int:
+        """Channels that the first convolution reads."""
+        return self.in_channels
+
 
 class ReparameterizedConv(nn.Module):
     """A 3x3 convolution that is trained as several.
@@ -129,7 +134,7 @@ class SPAN(nn.Module):
             self.register_buffer("no_norm", torch.zeros(1))  # the mark of such files
 
         features = config.features
-        self.conv_1 = ReparameterizedConv(config.in_channels, features)
+        self.conv_1 = ReparameterizedConv(config.input_channels, features)
         for number in range(1, BLOCKS + 1):
             self.add_module(f"block_{number}", SPAB(features))
         self.conv_cat = nn.Conv2d(4 * features, features, 1)

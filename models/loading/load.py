@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from ..arch import realplksr, rrdb, separable, span, srvgg
+from ..arch import realplksr, rrdb, separable, span, srvgg, tspan
 from ..arch.state_dict import StateDict
 from ..errors import WeightsError
 from ..upscaler import Upscaler
@@ -34,7 +34,9 @@ class Architecture:
 ARCHITECTURES = (
     Architecture("RRDBNet", rrdb.matches, rrdb.build),
     Architecture("SRVGGNetCompact", srvgg.matches, srvgg.build),
+    Architecture("TSPAN", tspan.matches, tspan.build),
     Architecture("SPAN", span.matches, span.build),
+    Architecture("TemporalSPAN", tspan.matches_temporal, tspan.build_temporal),
     Architecture("RealPLKSR", realplksr.matches, realplksr.build),
     Architecture("depthwise-separable", separable.matches, separable.build),
 )

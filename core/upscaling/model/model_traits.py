@@ -27,7 +27,8 @@ class ImageModel(Protocol):
 
     (B, C, h, w) in [0, 1] -> (B, C, h * scale, w * scale), of the same dtype and on the same device.
 
-    C is 3 unless the model has an attribute `in_channels` of 1 (gray) or 4 (RGBA). All other attributes that a model
+    C is 3 unless the model has an attribute `in_channels` of 1 (gray) or 4 (RGBA). A model with `frames_context` reads
+    n frames for one of its result: (B, 3 * n, h, w), concatenated, the oldest first. All other attributes that a model
     may have are those of `ModelTraits`.
     """
 
@@ -52,7 +53,8 @@ class RoiModel(Protocol):
 class ModelTraits:
     """What a model declares about itself; the defaults are those of a foreign network.
 
-    scale: output size over input size. name: for people. in_channels: 1 (gray), 3 (RGB) or 4 (RGBA).
+    scale: output size over input size. name: for people. in_channels: of a frame: 1 (gray), 3 (RGB) or 4 (RGBA).
+    frames_context: number of frames before and after the one that is upscaled that the network reads as well.
     halo: radius of the receptive field, in input pixels.
     exact_halo: radius, in input pixels, that changes a result of the native CPU engine by rounding, for windows that
     start at multiples of 12; 0 where torch does the work.
@@ -74,6 +76,7 @@ class ModelTraits:
     scale: int
     name: str = "network"
     in_channels: int = 3
+    frames_context: tuple[int, int] = (0, 0)
     halo: int = DEFAULT_HALO
     exact_halo: int = 0
     has_native_engine: bool = False
@@ -86,6 +89,11 @@ class ModelTraits:
     layer_bytes: float = 256.0
     supports_roi: bool = False
     roi_stages: tuple[int, ...] = ()
+
+    @property
+    def window_frames(self) -> int:
+        """Number of frames that the network reads for one of its result."""
+        return 1 + sum(self.frames_context)
 
     @property
     def estimated_activation_bytes(self) -> float:
@@ -104,7 +112,8 @@ def read_traits(model: ImageModel) -> ModelTraits:
 
     They are those of the outermost wrapper that has them, or the defaults.
 
-    Raises ClipError for a number of channels other than 1, 3 and 4, and for one that the network changes.
+    Raises ClipError for a number of channels other than 1, 3 and 4, for one that the network changes, and for several
+    frames of other than RGB.
     """
     module = find_module(model)
     channels = int(_find(model, "in_channels", "input_channels", default=3))
@@ -117,6 +126,12 @@ def read_traits(model: ImageModel) -> ModelTraits:
         raise ClipError(
             f"the network turns {channels} channels into {results}; use one that keeps 1, 3 or 4 channels instead"
         )
+    before, after = _find(model, "frames_context", default=(0, 0))
+    if min(before, after) < 0 or (before + after > 0 and channels != 3):
+        raise ClipError(
+            f"the network reads {before} frames before and {after} after each one, of {channels} channels; use one "
+            "that reads RGB frames and no negative number of them"
+        )
     requirements = _find(model, "size_requirements", default=None)  # of spandrel's descriptors
     multiple = int(_find(model, "multiple", default=getattr(requirements, "multiple_of", 1)))
     tiling = getattr(_find(model, "tiling", default=None), "name", "SUPPORTED")  # of spandrel's ModelTiling
@@ -126,6 +141,7 @@ def read_traits(model: ImageModel) -> ModelTraits:
         scale=int(model.scale),
         name=str(_find(model, "name", default=type(module or model).__name__)),
         in_channels=channels,
+        frames_context=(int(before), int(after)),
         halo=int(_find(model, "halo", default=DEFAULT_HALO)),
         exact_halo=int(_find(model, "exact_halo", default=0)),
         has_native_engine=bool(_find(model, "has_native_engine", default=False)),

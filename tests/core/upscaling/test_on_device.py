@@ -8,6 +8,7 @@ import threading
 
 import pytest
 import torch
+from frame_picker import frame_picker
 from nearest_upscaler import Cancelled, CancellingModel, NearestUpscaler, random_frames, repeat_pixels
 from steadyscale.core.clip import ClipError
 from steadyscale.core.upscaling.settings import (
@@ -67,6 +68,14 @@ def test_models_run_however_they_were_loaded(gpu, kind, loaded, used, precision)
     for name, tensor in model.model.state_dict().items():
         assert tensor.device.type == "cpu"
         assert torch.equal(tensor, before[name])
+
+
+@pytest.mark.parametrize("on_device", [False, True])
+def test_windows_of_frames_are_read_on_the_device(gpu, on_device):
+    frames = random_frames(1, height=24, width=32) * 0.8 + torch.arange(4).view(-1, 1, 1, 1) * 0.01
+    results = run(frames.split(1), frame_picker(0), on_device=on_device)
+    assert (results[0].device.type == "cpu") is not on_device
+    torch.testing.assert_close(torch.cat([chunk.cpu() for chunk in results]), repeat_pixels(frames[[1, 0, 1, 2]]))
 
 
 def test_the_bundled_network_runs_in_half_precision(gpu):

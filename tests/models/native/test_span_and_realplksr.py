@@ -13,7 +13,7 @@ from native_checks import (
     scale_slices,
 )
 from spandrel import ModelLoader
-from steadyscale.models import SPAN, RealPLKSR, RealPLKSRConfig, SPANConfig, Upscaler
+from steadyscale.models import SPAN, TSPAN, RealPLKSR, RealPLKSRConfig, SPANConfig, TSPANConfig, Upscaler
 from steadyscale.models.native import NativeDispatcher, NativeNetwork
 from steadyscale.models.native.bindings import NativeLibrary
 
@@ -23,17 +23,23 @@ SMALL = {"features": 8, "blocks": 2, "scale": 2, "kernel": 5, "kernel_channels":
 
 
 def make_network(config):
-    """A SPAN or a RealPLKSR with random weights."""
+    """A SPAN, a TSPAN or a RealPLKSR with random weights."""
+    if isinstance(config, TSPANConfig):
+        return randomize_span(TSPAN(config))
     is_span = isinstance(config, SPANConfig)
     return randomize_span(SPAN(config)) if is_span else randomize_weights(RealPLKSR(config))
 
 
 @needs_compiler
 @pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize("config", [SPANConfig(features=20, scale=2), SPANConfig(1, 1, 9, 3, norm=False)], ids=str)
+@pytest.mark.parametrize(
+    "config",
+    [SPANConfig(features=20, scale=2), SPANConfig(1, 1, 9, 3, norm=False), TSPANConfig(features=12, scale=2)],
+    ids=str,
+)
 def test_span_equals_torch(library, size, config):
     network = make_network(config)
-    assert_close(NativeNetwork(network, library), network, random_image(2, config.in_channels, *size), TOLERANCE)
+    assert_close(NativeNetwork(network, library), network, random_image(2, config.input_channels, *size), TOLERANCE)
 
 
 @needs_compiler
