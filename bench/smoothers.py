@@ -7,6 +7,9 @@ the learned smoother within a maximum zoom. The crop that it uses, at the frame 
 other smoother: its period is as long as that allows. The result is the root mean square acceleration of the frame's
 corners, in pixels of 1280x720 per frame squared, as the geometric mean over paths. The paths of clips are measured shot
 by shot and reported separately: real cameras, on which no smoother was trained. The JSON goes to stdout.
+
+`--budget` compares what users get instead: the whole correction, with the exact limit of the zoom, by the learned
+smoother, Kalman and L1, at each max_zoom of BUDGET_ZOOMS.
 """
 
 from __future__ import annotations
@@ -15,20 +18,23 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import replace
+from collections.abc import Callable
+from fractions import Fraction
 from functools import cache
 from typing import Any
 
 import numpy as np
 import torch
-from steadyscale.core import VideoClip, estimate_motion, flow_model
-from steadyscale.core.path.smooth import smooth
+from steadyscale.core import VideoClip, estimate_motion, flow_model, geometry
+from steadyscale.core.clip import ClipInfo
+from steadyscale.core.path.smooth import Smoothing
 from steadyscale.core.path.smoothers.gaussian import gaussian
 from steadyscale.core.path.smoothers.kalman import kalman, kalman_lagged
 from steadyscale.core.path.smoothers.whittaker import whittaker
+from steadyscale.core.path.stabilize import plan_correction
 from steadyscale.core.path.trajectory import Trajectory
 from steadyscale.core.training.smoother.losses import fidelity, temporal
+from steadyscale.core.training.smoother.measured_paths import shot_paths
 from steadyscale.core.training.smoother.synthetic_paths import ASPECT, PathKind, camera_path
 from steadyscale.models import load_path_smoother
 from steadyscale.models.smoother.path_net import corner_displacements, crop_margin, margin_usage, tangent_scale
@@ -37,7 +43,8 @@ from steadyscale.models.smoother.path_smoother import WEIGHTS_PATH, PathSmoother
 FPS, FRAME_COUNT, SEED = 30.0, 160, 20_000
 PERIODS_FRAMES = np.geomspace(4, 300, 16)  # tried for the other smoothers
 ZOOMS, LOOK_AHEADS_FRAMES = (1.05, 1.1, 1.2), (0, 5, 15)
-MIN_SHOT_FRAMES = 40  # shorter shots are skipped
+BUDGET_ZOOMS = (1.05, 1.1, 1.3)
+BUDGET_INFO = ClipInfo(1280, 720, Fraction(FPS), FRAME_COUNT)
 SHAKY_KINDS = [kind for kind in PathKind if kind is not PathKind.TRIPOD]
 Smoother = Callable[[np.ndarray, float], np.ndarray]
 
@@ -47,6 +54,7 @@ def main() -> None:
     options.add_argument("--paths", type=int, default=2, help="of each kind")
     options.add_argument("--seconds", type=float, default=3.0)
     options.add_argument("--clip", action="append", default=[], help="a video whose camera is followed, repeatable")
+    options.add_argument("--budget", action="store_true", help="compare whole corrections, within a zoom")
     options.add_argument("--weights", default=WEIGHTS_PATH, help="of the learned smoother (default: the shipped ones)")
     arguments = options.parse_args()
     torch.set_num_threads(1)
@@ -57,10 +65,17 @@ def main() -> None:
         for kind in SHAKY_KINDS
         for i in range(arguments.paths)
     ]
-    report = {"fps": FPS, "frames": FRAME_COUNT, "paths": len(paths), "seconds": arguments.seconds}
+    report: dict[str, Any] = {"fps": FPS, "frames": FRAME_COUNT, "paths": len(paths), "seconds": arguments.seconds}
+    real = [path for clip in arguments.clip for path in measure_camera_paths(clip)]
+    if arguments.budget:
+        report["budget"] = compare_within_budget(network, paths, arguments.seconds)
+        if real:
+            report["measured"] = {"shots": len(real), **compare_within_budget(network, real, arguments.seconds)}
+        print(json.dumps(report, indent=1))
+        return
     report["quadratic"] = compare_closed_form(network, paths, period)
     report |= evaluate_smoothers(network, paths, period)
-    if real := [path for clip in arguments.clip for path in measure_camera_paths(clip)]:
+    if real:
         report["measured"] = {
             "clips": len(arguments.clip),
             "shots": len(real),
@@ -69,22 +84,46 @@ def main() -> None:
     print(json.dumps(report, indent=1))
 
 
-def measure_camera_paths(clip: str) -> Iterator[np.ndarray]:
-    """Yield the path (n, 8), in half widths, of each long enough shot of a video, as smoothers get it."""
-    video = VideoClip(clip)
-    trajectory = Trajectory.of(estimate_motion(video, flow_model()))
-    half = video.info.width / 2
-    for shot in trajectory.shots:
-        paths: list[np.ndarray] = []
+def measure_camera_paths(clip: str) -> list[np.ndarray]:
+    """The path (n, 8), in half widths, of each long enough shot of a video, as smoothers get it."""
+    return shot_paths(Trajectory.of(estimate_motion(VideoClip(clip), flow_model())))
 
-        def record_path(values: np.ndarray, _: float, recorded: list[np.ndarray] = paths) -> np.ndarray:
-            recorded.append(values.copy())
-            return values
 
-        length = shot.stop - shot.start
-        if length >= MIN_SHOT_FRAMES:
-            smooth(replace(trajectory, poses=trajectory.poses[shot], shots=[slice(0, length)], rows=None), record_path)
-            yield paths[0] * [1 / half, 1 / half, 1, 1, 1, 1, half, half]
+def compare_within_budget(network: PathSmoother, paths: list[np.ndarray], seconds: float) -> dict[str, Any]:
+    """The acceleration that is left in whole corrections, and how often the learned smoother leaves less."""
+    report: dict[str, Any] = {}
+    for zoom in BUDGET_ZOOMS:
+        methods = {
+            "learned": network.make_smoother(BUDGET_INFO.width, BUDGET_INFO.height, zoom),
+            "kalman": Smoothing.KALMAN,
+            "l1": Smoothing.L1,
+        }
+        left = {
+            name: np.array([acceleration_left(path, method, seconds, zoom) for path in paths])
+            for name, method in methods.items()
+        }
+        means = {name: round(float(np.exp(np.log(values).mean())), 4) for name, values in left.items()}
+        wins = {
+            f"better than {name}": round(float((left["learned"] < left[name]).mean()), 2) for name in ("kalman", "l1")
+        }
+        report[f"max_zoom {zoom}"] = means | wins
+        print(zoom, file=sys.stderr)
+    return report
+
+
+def acceleration_left(path: np.ndarray, method: Any, seconds: float, zoom: float) -> float:
+    """Root mean square acceleration of the corrected frame's corners, in pixels of 1280x720 per frame squared."""
+    half = BUDGET_INFO.width / 2
+    poses = geometry.matrices_from_tangents(path * [half, half, 1, 1, 1, 1, 1 / half, 1 / half])
+    measured = Trajectory(poses, [slice(0, len(path))], BUDGET_INFO)
+    steady = measured.corrected(plan_correction(measured, method, seconds, max_zoom=zoom)).poses
+    corners = np.array([[x, y] for x in (-half, half) for y in (-BUDGET_INFO.height / 2, BUDGET_INFO.height / 2)])
+    to_middle = geometry.inverse(steady[1:-1])
+    before, after = (
+        np.stack([geometry.transform_points(step, corners) for step in to_middle @ poses])
+        for poses in (steady[:-2], steady[2:])
+    )
+    return float(np.sqrt(((before + after - 2 * corners) ** 2).sum(axis=-1).mean())) + 1e-12
 
 
 def evaluate_smoothers(network: PathSmoother, paths: list[np.ndarray], period: float) -> dict[str, Any]:

@@ -74,12 +74,21 @@ def add_stabilize_options(parser: argparse.ArgumentParser) -> None:
         help="black bars around the image, which stay in place: auto detects them, none moves them with the image, and "
         "four numbers are the pixels at the left, top, right and bottom (default auto)",
     )
+    parser.add_argument(
+        "--smoother",
+        metavar="FILE",
+        help="weights of the smoother learned, from `steadyscale train-smoother`; means --smoothing learned (default: "
+        "the bundled ones)",
+    )
 
 
 def stabilize_settings(args: argparse.Namespace) -> StabilizeSettings:
     """The settings that the arguments stand for."""
+    smoothing = Smoothing(args.smoothing)
+    if args.smoother and smoothing is StabilizeSettings().smoothing:
+        smoothing = Smoothing.LEARNED
     return StabilizeSettings(
-        smoothing=Smoothing(args.smoothing),
+        smoothing=smoothing,
         seconds=args.seconds,
         border=Border(args.border),
         max_zoom=args.max_zoom,
@@ -89,4 +98,5 @@ def stabilize_settings(args: argparse.Namespace) -> StabilizeSettings:
         rolling_shutter=args.rolling_shutter,
         reference=args.reference,
         bars=args.bars,
+        smoother=args.smoother,
     )

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
@@ -60,6 +61,7 @@ class StabilizeSettings:
     pad: pixels added to each side of the frame; 0 for the crops.
     bars: black bars around the image, which stay in place: AUTO detects them, see `find_bars`; NONE takes them for a
     part of the image, and so does a pad; or `Bars`.
+    smoother: `Smoothing.LEARNED` only: the file of its network, from `train_path_net`; None takes the bundled one.
     Raises ClipError for a value outside its range, ValueError for a name that is no member of its enum.
     """
 
@@ -74,6 +76,7 @@ class StabilizeSettings:
     reference: int | None = None
     pad: int = 0
     bars: BarDetection | Bars = BarDetection.AUTO
+    smoother: str | Path | None = None
 
     def __post_init__(self) -> None:
         values: dict[str, object] = {"border": Border(self.border), "flow": FlowMethod(self.flow)}
@@ -85,6 +88,9 @@ class StabilizeSettings:
             values["bars"] = BarDetection(self.bars)
         for name, value in values.items():
             object.__setattr__(self, name, value)  # frozen: strings become members of their enum here and nowhere else
+        if self.smoother is not None and self.smoothing is not Smoothing.LEARNED:
+            name = getattr(self.smoothing, "value", "a function")
+            raise ClipError(f"smoother is {self.smoother}, and smoothing is {name}; such a file is for 'learned'")
         if not self.seconds > 0:
             raise ClipError(f"seconds is {self.seconds}; smoothing needs a period above 0")
         if not self.max_zoom >= 1:
@@ -213,7 +219,7 @@ def correct_motion(
     No pixels are read. A shot that would shake more than it does is corrected less, down to not at all.
 
     motion: as `measure_motion` returns it. load_smoother: loads the network of `Smoothing.LEARNED`,
-    usually `lambda *size: models.load_path_smoother().make_smoother(*size)`.
+    usually `lambda *size: models.load_path_smoother(settings.smoother).make_smoother(*size)`.
     Raises ClipError as `smooth` does, for instance for a reference beyond the clip or LEARNED without `load_smoother`.
     """
     measured = Trajectory.of(motion)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+
 from comfy_api.latest import io, ui
 
+from ..core.clip import ClipError
 from ..core.path.border import Border
 from ..core.path.motion import Motion
 from ..core.path.smooth import Smoothing
@@ -11,8 +14,11 @@ from ..core.path.strength import Strength
 from ..core.stabilize import StabilizeSettings
 from . import _shared_inputs as shared
 from ._comfy.adapter import CorrectionType, FlowType
+from ._comfy.paths import SMOOTHERS_FOLDER, find_smoother_file, list_smoother_files
 from ._comfy.schema import STABILIZE_CATEGORY, node_schema
 from ._video.stabilization import correct_and_plot
+
+BUNDLED_SMOOTHER = "bundled"
 
 
 class SmoothTrajectory(io.ComfyNode):
@@ -26,7 +32,8 @@ class SmoothTrajectory(io.ComfyNode):
             "video stabilization",
             description="Takes the shake out of the camera's path and keeps its intended moves. Changing these "
             "settings costs no new measuring.",
-            advanced="reference, strength_x, strength_y, strength_roll, strength_zoom, strength_tilt, horizon",
+            advanced="reference, strength_x, strength_y, strength_roll, strength_zoom, strength_tilt, horizon, "
+            "smoother",
             inputs=[
                 FlowType.Input("flow", tooltip="From Estimate Flow, or from Load Trajectory."),
                 *shared.smoothing_inputs(),
@@ -39,6 +46,15 @@ class SmoothTrajectory(io.ComfyNode):
                     tooltip="For locked: the frame, counted from 0, whose view is held. -1 holds the median view.",
                 ),
                 *shared.strength_inputs(),
+                io.Combo.Input(
+                    "smoother",
+                    display_name="learned smoother",
+                    options=[BUNDLED_SMOOTHER, *list_smoother_files()],
+                    default=BUNDLED_SMOOTHER,
+                    optional=True,
+                    tooltip="For learned: its network. bundled comes with the pack; others are files of `steadyscale "
+                    "train-smoother` in ComfyUI/models/path_smoothers.",
+                ),
             ],
             outputs=[
                 CorrectionType.Output(
@@ -49,6 +65,24 @@ class SmoothTrajectory(io.ComfyNode):
                 ),
             ],
         )
+
+    @classmethod
+    def validate_inputs(cls, smoother: str = BUNDLED_SMOOTHER) -> bool | str:
+        # Hosts up to 0.3.75 do not check the dropdowns of V3 nodes, and a name from an API call may be anything.
+        if smoother == BUNDLED_SMOOTHER or smoother in list_smoother_files():
+            return True
+        return (
+            f"{smoother!r} is not in ComfyUI's models/{SMOOTHERS_FOLDER}: "
+            "put the file there and refresh, or choose another"
+        )
+
+    @classmethod
+    def fingerprint_inputs(cls, smoother: str = BUNDLED_SMOOTHER, **_: object) -> tuple[str, float, int]:
+        path = find_smoother_file(smoother)
+        if path is None:
+            return smoother, 0.0, 0
+        status = os.stat(path)
+        return path, status.st_mtime, status.st_size
 
     @classmethod
     def execute(
@@ -64,7 +98,11 @@ class SmoothTrajectory(io.ComfyNode):
         strength_zoom: float = 1.0,
         strength_tilt: float = 1.0,
         horizon: float = shared.STABILIZE_DEFAULTS.horizon,
+        smoother: str = BUNDLED_SMOOTHER,
     ) -> io.NodeOutput:
+        file = find_smoother_file(smoother)
+        if file is None and smoother != BUNDLED_SMOOTHER:
+            raise ClipError(f"{smoother!r} was deleted from models/{SMOOTHERS_FOLDER}: refresh, and choose another")
         settings = StabilizeSettings(
             smoothing=Smoothing(smoothing),
             seconds=seconds,
@@ -73,6 +111,7 @@ class SmoothTrajectory(io.ComfyNode):
             strength=Strength(strength_x, strength_y, strength_roll, strength_zoom, strength_tilt),
             horizon=horizon,
             reference=reference if reference >= 0 else None,
+            smoother=file if smoothing == Smoothing.LEARNED.value else None,
         )
         correction, plot, _ = correct_and_plot(flow, settings)
         return io.NodeOutput(correction, plot, ui=ui.PreviewImage(plot, cls=cls))

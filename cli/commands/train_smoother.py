@@ -10,9 +10,16 @@ from ..console import print_report
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("output", metavar="OUT", help="a .safetensors file, for `load_path_smoother` in Python")
+    parser.add_argument("output", metavar="OUT", help="a .safetensors file, for `steadyscale stabilize --smoother`")
     parser.add_argument("--steps", type=positive_int, default=300, help="of each of its two networks (default 300)")
     parser.add_argument("--seed", type=int, default=0, help="decides everything that is drawn (default 0)")
+    parser.add_argument(
+        "--path",
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="a measured motion or trajectory (.json) to learn from as well as from synthetic paths; repeatable",
+    )
 
 
 def run(args: argparse.Namespace) -> None:
@@ -20,7 +27,7 @@ def run(args: argparse.Namespace) -> None:
     from ...core.training import PathTrainConfig, train_path_net
     from ..training_progress import show_path_progress
 
-    settings = PathTrainConfig(steps=args.steps, seed=args.seed)
+    settings = PathTrainConfig(steps=args.steps, seed=args.seed, paths=[Path(file) for file in args.path])
     with one_thread():  # faster for networks this small, and reproducible
         last = [
             report.losses for report in show_path_progress(train_path_net(settings, Path(args.output)), args.quiet)

@@ -131,7 +131,7 @@ def _stabilize(
         look_ahead=look_ahead,
         max_zoom=settings.max_zoom,
         border=settings.border,
-        smoother=_load_live_smoother() if settings.smoothing is Smoothing.LEARNED else None,
+        smoother=_load_live_smoother(settings.smoother) if settings.smoothing is Smoothing.LEARNED else None,
         strength=settings.strength,
         horizon=settings.horizon,
         readout=readout or 0.0,
@@ -139,10 +139,10 @@ def _stabilize(
     return (result.frames for result in warped)
 
 
-def _load_live_smoother() -> LiveSmoother:
+def _load_live_smoother(file: str | Path | None) -> LiveSmoother:
     from ...models import load_path_smoother
 
-    return load_path_smoother().make_controller
+    return load_path_smoother(file).make_controller
 
 
 def _write(

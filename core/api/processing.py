@@ -17,7 +17,7 @@ from ..pipeline.operation import Operation
 from ..pipeline.pipeline import Pipeline
 from ..pipeline.warp_op import WarpOp
 from ..stabilization_report import StabilizationReport, report_stabilization
-from ..stabilize import StabilizeSettings, measure_motion, plan_stabilization, with_known_bars
+from ..stabilize import SmootherLoader, StabilizeSettings, measure_motion, plan_stabilization, with_known_bars
 from ..upscaling.settings import UpscaleSettings, UpscaleStats
 
 if TYPE_CHECKING:
@@ -130,11 +130,14 @@ def _plan_stabilization(
     settings = with_known_bars(settings, run.pipeline)
     clip = run.tracker.track_clip(run.pipeline, "measuring")
     motion = measure_motion(clip, settings, mask=mask, job=run.job, segment_seconds=run.options.segment_seconds)
-    warp = plan_stabilization(clip, settings, motion=motion, load_smoother=_load_learned_smoother)
+    warp = plan_stabilization(clip, settings, motion=motion, load_smoother=_smoother_loader(settings))
     return warp, report_stabilization(motion, warp.correction, settings.border)
 
 
-def _load_learned_smoother(width: float, height: float, max_zoom: float | None) -> Smoother:
-    from ...models import load_path_smoother
+def _smoother_loader(settings: StabilizeSettings) -> SmootherLoader:
+    def load(width: float, height: float, max_zoom: float | None) -> Smoother:
+        from ...models import load_path_smoother
 
-    return load_path_smoother().make_smoother(width, height, max_zoom)
+        return load_path_smoother(settings.smoother).make_smoother(width, height, max_zoom)
+
+    return load

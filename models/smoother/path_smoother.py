@@ -85,17 +85,21 @@ def simulate_live(network: LivePathNet, path: Tensor, period: float, look_ahead:
     return torch.stack(positions, dim=1)
 
 
-def load_path_smoother(path: str | Path = WEIGHTS_PATH) -> PathSmoother:
-    """Load the learned smoother, by default with the bundled weights.
+def load_path_smoother(path: str | Path | None = None) -> PathSmoother:
+    """Load the learned smoother.
 
+    path: a file of `steadyscale train-smoother`; None for the bundled weights.
     Raises WeightsError for any other file.
     """
+    path = WEIGHTS_PATH if path is None else path
     network = PathSmoother().requires_grad_(False).eval()
     try:
         state = load_file(path)
         network.load_state_dict(state)
     except OSError as error:
-        raise WeightsError(f"{path} cannot be read ({error.strerror or error}); reinstall the package") from error
+        raise WeightsError(
+            f"{path} cannot be read ({error.strerror or error}); check its name and permissions"
+        ) from error
     except (SafetensorError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:200]
         raise WeightsError(

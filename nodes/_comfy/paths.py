@@ -12,6 +12,7 @@ from ...core.clip import ClipError
 from ...core.runtime.atomic_write import atomic_path
 
 MODELS_FOLDER = "upscale_models"
+SMOOTHERS_FOLDER = "path_smoothers"  # within models/; ours, so the host has to learn of it
 MODEL_SUFFIX = ".safetensors"
 _FORBIDDEN_CHARS = '<>:"|?*\0'
 
@@ -55,6 +56,21 @@ def list_model_files() -> list[str]:
 def find_model_file(name: str) -> str | None:
     """The path of a file of the model folders, or None."""
     return folder_paths.get_full_path(MODELS_FOLDER, name)
+
+
+def list_smoother_files() -> list[str]:
+    """Weight files of learned path smoothers in the host's models folder."""
+    _add_smoothers_folder()
+    return [name for name in folder_paths.get_filename_list(SMOOTHERS_FOLDER) if name.endswith(MODEL_SUFFIX)]
+
+
+def find_smoother_file(name: str) -> str | None:
+    """The path of one of `list_smoother_files`, or None."""
+    return folder_paths.get_full_path(SMOOTHERS_FOLDER, name) if name in list_smoother_files() else None
+
+
+def _add_smoothers_folder() -> None:
+    folder_paths.add_model_folder_path(SMOOTHERS_FOLDER, os.path.join(folder_paths.models_dir, SMOOTHERS_FOLDER))
 
 
 def parse_model_name(text: str) -> str:

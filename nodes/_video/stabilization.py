@@ -94,7 +94,9 @@ def correct_and_plot(motion: Motion, settings: StabilizeSettings) -> tuple[Corre
 
     The plot is an IMAGE of the path before and after the correction.
     """
-    correction = correct_motion(motion, settings, load_smoother=lambda *size: load_path_smoother().make_smoother(*size))
+    correction = correct_motion(
+        motion, settings, load_smoother=lambda *size: load_path_smoother(settings.smoother).make_smoother(*size)
+    )
     measured = Trajectory.of(motion)
     max_zoom = settings.max_zoom if settings.is_cropped else None
     info = str(report_stabilization(motion, correction, settings.border))

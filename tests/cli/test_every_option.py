@@ -32,6 +32,7 @@ VALUES = {
     "--cpus-per-task": "2", "--gpus-per-task": "2", "--rows": "rows.jsonl", "--workers": "4",
     "--shards": "5", "--image": "registry/image", "--volume-claim": "films", "--mount": "/films", "--secret": "store",
     "--price-core-hour": "0.04", "--price-gpu-hour": "2.5", "--price-gb": "0.02",
+    "--smoother": "path.safetensors", "--path": "path.json",
 }  # fmt: skip
 
 

@@ -6,6 +6,8 @@ import argparse
 
 import pytest
 from steadyscale.cli.stabilize_options import add_stabilize_options, stabilize_settings
+from steadyscale.core.clip import ClipError
+from steadyscale.core.path.smooth import Smoothing
 from steadyscale.core.path.strength import Strength
 from steadyscale.core.stabilize import StabilizeSettings
 
@@ -18,6 +20,16 @@ def settings_of(*words: str) -> StabilizeSettings:
 
 def test_without_options_the_settings_are_the_defaults():
     assert settings_of() == StabilizeSettings()
+
+
+def test_a_file_of_the_learned_smoother_means_learned():
+    for words in ((), ("--smoothing", "learned")):
+        settings = settings_of(*words, "--smoother", "path.safetensors")
+        assert (settings.smoothing, settings.smoother) == (Smoothing.LEARNED, "path.safetensors")
+    with pytest.raises(
+        ClipError, match=r"smoother is path\.safetensors, and smoothing is gaussian; such a file is for"
+    ):
+        settings_of("--smoothing", "gaussian", "--smoother", "path.safetensors")
 
 
 def test_what_is_kept_is_not_removed():

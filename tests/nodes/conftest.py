@@ -232,6 +232,8 @@ def fake_host(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
         "folder_paths": SimpleNamespace(
             get_temp_directory=lambda: str(stub.temp),
             get_filename_list=lambda _: [],
+            models_dir=str(tmp_path / "models"),
+            add_model_folder_path=lambda *_: None,
             get_output_directory=lambda: str(tmp_path / "output"),
             get_input_directory=lambda: str(tmp_path / "input"),
         ),

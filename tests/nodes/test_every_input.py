@@ -116,7 +116,9 @@ CALLS = {
         {"frames": FRAMES, "mask": MASK},
     ),
     "SmoothTrajectory": Call(
-        "smooth_trajectory", {"correct_and_plot": None}, {"flow": (Value("motion"), Value("other"))}
+        "smooth_trajectory",
+        {"find_smoother_file": "models/path_smoothers/mine.safetensors", "correct_and_plot": None},
+        {"flow": (Value("motion"), Value("other"))}
     ),
     "WarpFrames": Call(
         "warp", {"apply_warp": None}, {"frames": FRAMES, "correction": CORRECTION}, {"pad": {"border": "mirror"}}
@@ -180,6 +182,7 @@ VALUES = {
     "folder": "pictures",
     "model_name": "another",
     "file": "another.json",
+    "smoother": "mine.safetensors",
 }
 OPTIONS = {"model_name": "network", "file": "path.json"}  # of dropdowns that list files
 
@@ -336,7 +339,7 @@ ALL_SETTINGS = {
     ),
     "SmoothTrajectory": (
         {"smoothing": "locked", "seconds": 1.5, "max_zoom": 1.75, "reference": 3, "strength_x": 0.1, "strength_y": 0.2,
-         "strength_roll": 0.3, "strength_zoom": 0.4, "strength_tilt": 0.6, "horizon": 0.7},
+         "strength_roll": 0.3, "strength_zoom": 0.4, "strength_tilt": 0.6, "horizon": 0.7, "smoother": "mine"},
         {"correct_and_plot": {"motion": "motion", "settings": StabilizeSettings(
             "locked", 1.5, "crop", 1.75, strength=Strength(0.1, 0.2, 0.3, 0.4, 0.6), horizon=0.7, reference=3)}},
     ),

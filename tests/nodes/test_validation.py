@@ -147,6 +147,30 @@ def test_a_model_is_loaded_again_when_its_file_changes(host):
     assert node.fingerprint_inputs(BUNDLED_MODELS[0].name)[0] == str(BUNDLED_MODELS[0].path)
 
 
+def test_smoothers_of_their_folder_can_be_used_and_no_others(host, monkeypatch):
+    module = host.import_("smooth_trajectory")
+    node, used = module.SmoothTrajectory, []
+    monkeypatch.setattr(module, "correct_and_plot", lambda _, settings: used.append(settings) or (None, None, ""))
+    file = host.folders["models"] / "mine.safetensors"
+    file.write_bytes(b"weights")
+    os.utime(file, (1, 1))
+    for name in ("bundled", "mine.safetensors"):
+        assert node.validate_inputs(name) is True
+        for smoothing in ("learned", "kalman"):
+            node.execute(None, smoothing, 2.0, 1.2, -1, smoother=name)
+    assert [s.smoother for s in used] == [None, None, str(file), None]
+    assert node.validate_inputs() is True
+    assert node.fingerprint_inputs("mine.safetensors", flow=None) == (str(file), 1.0, 7)
+    assert node.fingerprint_inputs() == ("bundled", 0.0, 0)
+    for name in ("../mine.safetensors", "missing.safetensors", ""):
+        assert node.validate_inputs(name) == (
+            f"{name!r} is not in ComfyUI's models/path_smoothers: put the file there and refresh, or choose another"
+        )
+    file.unlink()
+    with pytest.raises(ClipError, match=r"'mine\.safetensors' was deleted from models/path_smoothers"):
+        node.execute(None, "learned", 2.0, 1.2, -1, smoother="mine.safetensors")
+
+
 def test_trajectories_of_the_input_and_output_folders_can_be_loaded_and_no_others(host):
     node = host.import_("trajectory_file").LoadTrajectory
     valid = {"path.json": "input", "trajectories/path.json [output]": "output"}

@@ -1,4 +1,6 @@
-"""Unsupervised training of the path smoothing networks on synthetic camera paths.
+"""Unsupervised training of the path smoothing networks.
+
+On synthetic camera paths, and on measured ones if there are any.
 
 Every step draws a frame rate, a period, a look-ahead, paths of all kinds and a crop margin, from 0.15 to 2 times what
 Whittaker's smoother needs. Training takes minutes on one CPU core.
@@ -7,12 +9,13 @@ Whittaker's smoother needs. Training takes minutes on one CPU core.
 from __future__ import annotations
 
 import math
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ....models.smoother.live_path_net import LivePathNet
@@ -24,6 +27,7 @@ from ..errors import TrainingError
 from ..loop.export import export
 from ..loop.grad_mode import with_gradients
 from . import losses as path_losses
+from .measured_paths import draw_window, read_measured_paths
 from .synthetic_paths import ASPECT, camera_paths, log_uniform
 
 
@@ -34,6 +38,7 @@ class PathTrainConfig:
     steps: of each of the two networks. batch: paths per step. frames: per path. learning_rate: of Adam, falling along
     half a cosine. crop_weight, smoothness_weight, cycle_weight: of the losses (losses.py), relative to fidelity and
     temporal. max_period: in frames. seed: of all random numbers; on one CPU thread the result is bit-identical.
+    paths: files of measured motions or trajectories (`save_path`), from which half of the paths of each step are taken.
     """
 
     steps: int = 300
@@ -45,6 +50,7 @@ class PathTrainConfig:
     cycle_weight: float = 0.02
     max_period: float = 110.0
     seed: int = 0
+    paths: Sequence[Path] = ()
 
     def __post_init__(self) -> None:
         if self.steps < 1 or self.batch < 1 or self.frames < 8:
@@ -85,7 +91,8 @@ class PathStepReport:
 def train_path_net(settings: PathTrainConfig, target: Path) -> Generator[PathStepReport, None, None]:
     """Train both networks, and yield a report after each step.
 
-    After the last one they are written to `target` (.safetensors). Raises TrainingError.
+    After the last one they are written to `target` (.safetensors). Raises TrainingError, and ClipError for files of
+    `settings.paths` that cannot be read.
     """
     return with_gradients(_run(settings, target))
 
@@ -93,12 +100,13 @@ def train_path_net(settings: PathTrainConfig, target: Path) -> Generator[PathSte
 def _run(settings: PathTrainConfig, target: Path) -> Generator[PathStepReport, None, None]:
     if target.suffix != ".safetensors" or target.is_dir():
         raise TrainingError(f"{target}: the output of the smoother must be a .safetensors file")
+    measured = read_measured_paths(settings.paths)
     networks = init_networks(settings.seed)
     for number, network in enumerate((networks.offline, networks.live)):
         rng = np.random.default_rng([settings.seed, number])
         optimizer = torch.optim.Adam(network.parameters(), settings.learning_rate)
         for step in range(settings.steps):
-            losses = path_train_step(network, optimizer, draw_batch(rng, settings), settings, step)
+            losses = path_train_step(network, optimizer, draw_batch(rng, settings, measured), settings, step)
             yield PathStepReport(number * settings.steps + step + 1, 2 * settings.steps, losses)
     export(networks, target, {"steps": str(settings.steps), "seed": str(settings.seed)})
 
@@ -109,11 +117,19 @@ def init_networks(seed: int) -> PathSmoother:
         return PathSmoother()
 
 
-def draw_batch(rng: np.random.Generator, settings: PathTrainConfig) -> PathBatch:
-    """Draw random paths, a period, a look-ahead and crop margins."""
+def draw_batch(
+    rng: np.random.Generator, settings: PathTrainConfig, measured: Sequence[NDArray[np.float64]] = ()
+) -> PathBatch:
+    """Draw random paths, a period, a look-ahead and crop margins.
+
+    measured: paths from which every other one is a part; without them all are synthetic.
+    """
     fps = float(rng.choice([24, 25, 30, 50, 60]))
     period = min(fps * log_uniform(rng, 0.6, 5), settings.max_period)
-    path = from_numpy(camera_paths(rng, settings.batch, settings.frames, fps)) * tangent_scale(2, 2 / ASPECT, 1.0)
+    paths = camera_paths(rng, settings.batch, settings.frames, fps)
+    for row in range(0, settings.batch if measured else 0, 2):
+        paths[row] = draw_window(rng, measured[int(rng.integers(len(measured)))], settings.frames)
+    path = from_numpy(paths) * tangent_scale(2, 2 / ASPECT, 1.0)
     whittaker = whittaker_paths(path, period)
     needed = margin_usage(whittaker - path, ASPECT).amax(dim=1)
     margin = needed * from_numpy(np.exp(rng.uniform(np.log(0.15), np.log(2), len(path))))

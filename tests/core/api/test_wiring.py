@@ -27,6 +27,7 @@ from steadyscale.core import (
     upscale_video,
 )
 from steadyscale.core.api import stabilize_live_video
+from steadyscale.core.api.processing import _smoother_loader
 from steadyscale.core.api.report import VideoReport
 from steadyscale.core.api.run import VideoRun
 from steadyscale.core.bars import BarDetection
@@ -376,8 +377,20 @@ def test_live_only_a_stated_readout_is_corrected(live, value, readout):
 def test_the_learned_smoother_is_loaded_only_for_learned(live):
     loaded = type("Loaded", (), {"make_controller": "a controller"})()
     live[0].replace("steadyscale.models.load_path_smoother", loaded)
-    stabilize_live_video("camera", "out.mp4", settings=StabilizeSettings(smoothing="learned"))
+    settings = StabilizeSettings(smoothing="learned", smoother="path.safetensors")
+    stabilize_live_video("camera", "out.mp4", settings=settings)
     assert live[0].one("stabilize_live")["smoother"] == "a controller"
+    assert live[0].one("load_path_smoother")["path"] == "path.safetensors"
+
+
+def test_the_file_of_the_learned_smoother_is_loaded(monkeypatch):
+    seen = []
+    loaded = type("Loaded", (), {"make_smoother": lambda self, *size: seen.append(size) or (lambda path, period: path)})
+    calls = RecordedCalls(monkeypatch)
+    calls.replace("steadyscale.models.load_path_smoother", loaded())
+    settings = StabilizeSettings(smoothing="learned", smoother="path.safetensors", max_zoom=1.2)
+    assert _smoother_loader(settings)(64, 48, 1.2)("values", 9) == "values"
+    assert (calls.one("load_path_smoother")["path"], seen) == ("path.safetensors", [(64, 48, 1.2)])
 
 
 @pytest.mark.parametrize("settings", [{"smoothing": "gaussian"}, {"smoothing": "l1"}, {"border": "mirror", "pad": 4}])
