@@ -118,7 +118,10 @@ class ChunkUpscaler:
         )
 
     def _center_of(self, windows: Tensor) -> slice:
-        """The channels of the frame that is upscaled, in a chunk of windows or in images of them."""
+        """The channels of the frame that is upscaled.
+
+        windows: a chunk of them, or images.
+        """
         channels = windows.shape[1] // self._traits.window_frames
         before = self._traits.frames_context[0]
         return slice(before * channels, (before + 1) * channels)

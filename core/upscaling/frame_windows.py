@@ -29,7 +29,7 @@ _Numbered: TypeAlias = tuple[int, Frames]
 
 @dataclass(frozen=True, eq=False)
 class _Frame:
-    """A frame (C, h, w), its luma at a reduced size, and whether a shot starts with it."""
+    """A frame (C, h, w), its luma in a reduced size, whether a shot starts with it."""
 
     pixels: Frames
     plane: Plane
@@ -37,7 +37,7 @@ class _Frame:
 
 
 def frame_windows(numbered: Iterator[_Numbered], context: tuple[int, int]) -> Iterator[_Numbered]:
-    """Yield each chunk of frames as a chunk of windows, after the number of its first frame.
+    """Yield windows instead of frames, after the number of the first one.
 
     (B, C, h, w) -> (b, C * n, h, w), b up to B, with the frames of a window concatenated along the channels, the oldest
     first. context: frames before and after the one in the middle; n = 1 + their sum. As many windows as frames come
@@ -83,7 +83,10 @@ def _next_frame(pixels: Frames, last: _Frame | None, flow: FlowModel) -> _Frame:
 
 
 def _is_new_shot(first: Plane, second: Plane, flow: FlowModel) -> bool:
-    """Whether a cut is between two frames; motion is estimated only where they are not alike as they are."""
+    """Whether a cut is between two frames.
+
+    Motion is estimated only where they are not alike as they are.
+    """
     still = np.zeros((2, *first.shape), np.float32)
     return is_cut(first, second, still) and is_cut(first, second, flow_between_planes(flow, first, second))
 
@@ -91,7 +94,10 @@ def _is_new_shot(first: Plane, second: Plane, flow: FlowModel) -> bool:
 def _make_windows(
     known: deque[_Frame], first: int, wanted: range, context: tuple[int, int], size: int
 ) -> Iterator[_Numbered]:
-    """Yield the windows of the frames `wanted`, at most `size` at a time, of frames of one shape."""
+    """Yield the windows of the frames `wanted`, at most `size` at a time.
+
+    Those that are yielded at once have one shape.
+    """
     rows: list[list[Frames]] = []
     start = wanted.start
     for number in wanted:
@@ -105,7 +111,10 @@ def _make_windows(
 
 
 def window_indices(known: deque[_Frame], middle: int, context: tuple[int, int]) -> list[int]:
-    """Return the indices of the frames of a window, mirrored at the ends of the shot and of what is known."""
+    """Return the indices of the frames of a window.
+
+    They are mirrored at the ends of the shot and of what is known.
+    """
     low = high = middle
     while low > max(0, middle - context[0]) and not known[low].starts_shot:
         low -= 1
@@ -115,7 +124,10 @@ def window_indices(known: deque[_Frame], middle: int, context: tuple[int, int]) 
 
 
 def mirror(index: int, low: int, high: int) -> int:
-    """Reflect an index at both ends of low ... high, which are not repeated; a single frame is."""
+    """Reflect an index at both ends of low ... high.
+
+    The ends are not repeated, unless there is one frame only.
+    """
     if low == high:
         return low
     offset = (index - low) % (2 * (high - low))

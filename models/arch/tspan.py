@@ -66,7 +66,10 @@ def _check_frames(channels: int, frames: int) -> None:
 
 
 def to_window(images: Tensor, frames: int) -> Tensor:
-    """Repeat still images (B, 3, h, w) to windows (B, 3 * frames, h, w); windows stay as they are."""
+    """Repeat still images (B, 3, h, w) to windows (B, 3 * frames, h, w).
+
+    Windows stay as they are.
+    """
     return images.repeat(1, frames, 1, 1) if images.shape[1] == COLORS else images
 
 
@@ -159,7 +162,7 @@ class TemporalSPAN(nn.Module):
 
 
 def matches(state: StateDict) -> bool:
-    """Whether these are the weights of a SPAN whose first convolution reads several RGB frames."""
+    """Whether a SPAN of these weights reads several RGB frames."""
     first, last = state.get("conv_1.sk.weight"), state.get("upsampler.0.weight")
     if first is None or last is None or first.ndim != 4 or last.ndim != 4 or "conv_cat.weight" not in state:
         return False
@@ -179,7 +182,7 @@ def build(state: StateDict) -> TSPAN:
 
 
 def matches_temporal(state: StateDict) -> bool:
-    """Whether these weights have a convolution for each frame, and blocks with group norms."""
+    """Whether there is a convolution for each frame, and group norms in the blocks."""
     keys = ("center_conv.sk.weight", "history_convs.0.sk.weight", "fusion_conv.0.sk.weight", "block_1.norm1.weight")
     return all(key in state for key in keys)
 

@@ -72,6 +72,12 @@ def test_results_come_in_chunks_no_larger_than_the_input():
     assert list(upscale(iter([]), frame_picker(0))) == []
 
 
+def test_a_producer_may_use_its_memory_again():
+    frames, buffer = make_shot(5, 0), torch.empty(1, 3, 24, 32)
+    chunks = list(upscale((buffer.copy_(frame) for frame in frames.split(1)), frame_picker(0)))
+    torch.testing.assert_close(torch.cat(chunks), repeat_pixels(frames[[1, 0, 1, 2, 3]]))
+
+
 @pytest.mark.parametrize("count", [1, 2])
 def test_a_still_image_takes_the_place_of_all_frames(count):
     frames = make_shot(count, 0)
