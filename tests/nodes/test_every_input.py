@@ -364,10 +364,11 @@ ALL_SETTINGS = {
     ),
     "TrainESRGAN": (
         {"folder": "pictures", "name": "mine/net", "scale": "3x", "size": "medium", "minutes": 2.0, "seed": 5,
-         "steps": 0, "crop": 64, "batch": 4, "learning_rate": 0.01, "inputs": "realistic", "adversarial": 0.5},
+         "steps": 0, "crop": 64, "batch": 4, "learning_rate": 0.01, "inputs": "realistic", "adversarial": 0.5,
+         "multi_scale": True, "perceptual": 0.25},
         {"prepare_training_sources": {"frames": IMAGES["frames"], "folder": "pictures"},
          "build_run_config": {"sources": "sources", "device": "cpu", "preset": TrainPreset(
-             "net", 3, NetworkSize.MEDIUM, 2.0, 0, 5, 64, 4, 0.01, True, 0.5)},
+             "net", 3, NetworkSize.MEDIUM, 2.0, 0, 5, 64, 4, 0.01, True, 0.5, True, 0.25)},
          "fit_to_time": {"config": "config", "minutes": 2.0},
          "bicubic_score": {"sources": "sources", "scale": 3}},
     ),

