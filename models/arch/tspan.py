@@ -147,7 +147,7 @@ class TemporalSPAN(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        frames = list(to_window(x, self.config.frames).split(COLORS, dim=1))
+        frames = torch.split(to_window(x, self.config.frames), COLORS, dim=1)
         convs = list(self.history_convs)
         convs.insert(self.frames_context[0], self.center_conv)
         shallow = self.fusion_conv(torch.cat([conv(frame) for conv, frame in zip(convs, frames, strict=True)], dim=1))

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 from corrupt_videos import corrupt_packet, make_moving_video
+from frame_picker import frame_picker
 from job_run import (
     FRAME_COUNT,
     SEGMENT_COUNT,
@@ -55,6 +56,20 @@ def test_the_result_equals_that_of_a_run_without_a_job(border: Border, tmp_path:
     write_video(tmp_path / "plain.mkv", plain.frames(), plain.info, encoding=lossless, source=source)
     assert frame_hashes(tmp_path / "job.mkv") == frame_hashes(tmp_path / "plain.mkv")
     assert audio_packets(tmp_path / "job.mkv") == audio_packets(tmp_path / "plain.mkv")
+
+
+def test_networks_that_read_several_frames_see_beyond_their_segment(tmp_path: Path):
+    source, lossless = make_moving_video(tmp_path / "in.mp4", count=18), Encoding("ffv1")
+    hashes = []
+    for position in (0, 2):
+        network, target = frame_picker(position), tmp_path / f"{position}.mkv"
+        frames, segments, _ = run_full_job(source, target, network, border=Border.BLACK, encoding=lossless)
+        assert (frames, segments >= 3) == (18, True)
+        plain = make_pipeline(VideoClip(source), network, Border.BLACK)
+        write_video(tmp_path / "plain.mkv", plain.frames(), plain.info, encoding=lossless, source=source)
+        hashes.append(frame_hashes(target))
+        assert hashes[-1] == frame_hashes(tmp_path / "plain.mkv")
+    assert [a == b for a, b in zip(*hashes, strict=True)] == [True, *[False] * 16, True]  # mirrored at the ends
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".webm", ".mov"])
