@@ -7,6 +7,7 @@ from dataclasses import asdict
 
 from ..core.motion.flow import FlowMethod
 from ..core.path.border import Border
+from ..core.path.keyframes import read_keyframes
 from ..core.path.smooth import Smoothing
 from ..core.path.strength import AXIS_LABELS, Strength
 from ..core.stabilize import StabilizeSettings
@@ -80,6 +81,11 @@ def add_stabilize_options(parser: argparse.ArgumentParser) -> None:
         help="weights of the smoother learned, from `steadyscale train-smoother`; means --smoothing learned (default: "
         "the bundled ones)",
     )
+    parser.add_argument(
+        "--keyframes",
+        metavar="FILE",
+        help="JSON or TOML list of times with the strength, the largest zoom or the center of the crop from then on",
+    )
 
 
 def stabilize_settings(args: argparse.Namespace) -> StabilizeSettings:
@@ -99,4 +105,5 @@ def stabilize_settings(args: argparse.Namespace) -> StabilizeSettings:
         reference=args.reference,
         bars=args.bars,
         smoother=args.smoother,
+        keyframes=read_keyframes(args.keyframes) if args.keyframes else (),
     )

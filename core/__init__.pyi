@@ -23,6 +23,9 @@ from .motion.readout_time import RollingShutter as RollingShutter
 from .motion.readout_time import with_rolling_shutter as with_rolling_shutter
 from .path.border import Border as Border
 from .path.border import with_border_zoom as with_border_zoom
+from .path.keyframes import Keyframe as Keyframe
+from .path.keyframes import parse_keyframes as parse_keyframes
+from .path.keyframes import read_keyframes as read_keyframes
 from .path.motion import Motion as Motion
 from .path.serialize import load_path as load_path
 from .path.serialize import save_path as save_path

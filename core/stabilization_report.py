@@ -31,7 +31,7 @@ class StabilizationReport:
     frame time; 0 where it was not corrected. doubtful_steps: share, 0 to 1, of the steps between frames that could not
     be measured reliably and were interpolated. jitter_before, jitter_after: root mean square distance of the frames
     from a smooth motion, in pixels, by the measured motion: errors of the measurement are not included. None where all
-    shots are too short to evaluate.
+    shots are too short to evaluate. keyframes: how many were followed.
     """
 
     zoom_mean: float
@@ -43,6 +43,7 @@ class StabilizationReport:
     jitter_before: float | None
     jitter_after: float | None
     bars: Bars | None = None
+    keyframes: int = 0
 
     def as_dict(self) -> dict[str, object]:
         """The report as JSON values."""
@@ -56,6 +57,7 @@ class StabilizationReport:
             "jitter_before": None if self.jitter_before is None else round(self.jitter_before, 3),
             "jitter_after": None if self.jitter_after is None else round(self.jitter_after, 3),
             "bars": None if self.bars is None else asdict(self.bars),
+            "keyframes": self.keyframes,
         }
 
     def __str__(self) -> str:
@@ -70,6 +72,8 @@ class StabilizationReport:
         parts = [zoom + frame, f"{len(self.cuts)} cut{'' if len(self.cuts) == 1 else 's'}"]
         if self.bars:
             parts.append(f"bars of {self.bars} px")
+        if self.keyframes:
+            parts.append(f"{self.keyframes} keyframe{'' if self.keyframes == 1 else 's'}")
         if self.readout:
             parts.append(f"readout {self.readout:.2f} of a frame")
         if self.doubtful_steps:
@@ -79,9 +83,12 @@ class StabilizationReport:
         return ", ".join(parts)
 
 
-def report_stabilization(motion: Motion, correction: Correction, border: Border) -> StabilizationReport:
+def report_stabilization(
+    motion: Motion, correction: Correction, border: Border, keyframes: int = 0
+) -> StabilizationReport:
     """Describe what the correction of a measured motion does with a border.
 
+    keyframes: how many the correction follows.
     Raises ClipError where the border cannot be cropped, as `with_border_zoom` does.
     """
     measured = Trajectory.of(motion)
@@ -99,6 +106,7 @@ def report_stabilization(motion: Motion, correction: Correction, border: Border)
         jitter_before=_jitter(measured, measured.poses),
         jitter_after=_jitter(measured, measured.corrected(correction).poses),
         bars=correction.bars,
+        keyframes=keyframes,
     )
 
 

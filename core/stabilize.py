@@ -25,6 +25,7 @@ from .motion.flow import FlowMethod, FlowModel, flow_model
 from .motion.gray_frame import MASK_MARGIN_PIXELS, Masks
 from .motion.readout_time import RollingShutter, with_rolling_shutter
 from .path.border import Border
+from .path.keyframes import Keyframe, check_keyframes, has_value, largest_zoom
 from .path.motion import Motion
 from .path.smooth import Smoother, Smoothing
 from .path.stabilize import plan_correction
@@ -62,6 +63,8 @@ class StabilizeSettings:
     bars: black bars around the image, which stay in place: AUTO detects them, see `find_bars`; NONE takes them for a
     part of the image, and so does a pad; or `Bars`.
     smoother: `Smoothing.LEARNED` only: the file of its network, from `train_path_net`; None takes the bundled one.
+    keyframes: strength, max_zoom and center of the crop over time, see `Keyframe`; `read_keyframes` reads a file.
+    A zoom over time needs CROP_ADAPTIVE, a center any crop.
     Raises ClipError for a value outside its range, ValueError for a name that is no member of its enum.
     """
 
@@ -77,6 +80,7 @@ class StabilizeSettings:
     pad: int = 0
     bars: BarDetection | Bars = BarDetection.AUTO
     smoother: str | Path | None = None
+    keyframes: tuple[Keyframe, ...] = ()
 
     def __post_init__(self) -> None:
         values: dict[str, object] = {"border": Border(self.border), "flow": FlowMethod(self.flow)}
@@ -86,6 +90,7 @@ class StabilizeSettings:
             values["rolling_shutter"] = RollingShutter(self.rolling_shutter)
         if isinstance(self.bars, str):
             values["bars"] = BarDetection(self.bars)
+        values["keyframes"] = check_keyframes(self.keyframes)
         for name, value in values.items():
             object.__setattr__(self, name, value)  # frozen: strings become members of their enum here and nowhere else
         if self.smoother is not None and self.smoothing is not Smoothing.LEARNED:
@@ -107,6 +112,16 @@ class StabilizeSettings:
             raise ClipError("a padded frame cannot be cropped: choose another border, or a pad of 0")
         if self.pad and isinstance(self.bars, Bars):
             raise ClipError("frames with bars cannot be padded: leave out bars, or choose a pad of 0")
+        if has_value(self.keyframes, "max_zoom") and self.border is not Border.CROP_ADAPTIVE:
+            raise ClipError(
+                f"keyframes set max_zoom over time, and the border {self.border.value} has no zoom that changes: "
+                "choose crop-adaptive, or leave max_zoom out of the keyframes"
+            )
+        if has_value(self.keyframes, "center") and not self.is_cropped:
+            raise ClipError(
+                f"keyframes set the center of the crop, and the border {self.border.value} does not crop: choose crop "
+                "or crop-adaptive, or leave center out of the keyframes"
+            )
 
     @property
     def is_cropped(self) -> bool:
@@ -232,9 +247,11 @@ def correct_motion(
         reference=settings.reference,
         strength=settings.strength,
         horizon=settings.horizon,
+        keyframes=settings.keyframes,
     )
     # These follow a given path, however the camera moves.
     is_exact = settings.horizon > 0 or settings.smoothing in (Smoothing.LOCKED, Smoothing.L1)
+    is_exact |= has_value(settings.keyframes, "center")
     return replace(planned if is_exact else without_added_shake(planned), bars=motion.bars)
 
 
@@ -269,4 +286,5 @@ def _resolve_smoother(
 ) -> Smoothing | Smoother:
     if settings.smoothing is not Smoothing.LEARNED or load_smoother is None:
         return settings.smoothing
-    return load_smoother(info.width, info.height, settings.max_zoom if settings.is_cropped else None)
+    max_zoom = largest_zoom(settings.keyframes, settings.max_zoom)
+    return load_smoother(info.width, info.height, max_zoom if settings.is_cropped else None)

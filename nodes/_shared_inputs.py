@@ -145,6 +145,19 @@ def strength_inputs() -> list[io.Input]:
     return [*strengths, horizon]
 
 
+def keyframes_input() -> io.Input:
+    return io.String.Input(
+        "keyframes",
+        default="",
+        multiline=True,
+        optional=True,
+        tooltip="Changes over time: a JSON list such as "
+        '[{"time": 0, "strength": 1}, {"time": 5, "strength": 0.5, "center": [0.4, 0.5]}]. time in seconds; each entry '
+        "may set strength (0 to 1), max_zoom (with crop-adaptive) and center (of the crop, with a crop), which go "
+        "smoothly from one entry to the next. Empty: none.",
+    )
+
+
 def border_input(tooltip: str, default: Border = STABILIZE_DEFAULTS.border) -> io.Input:
     return io.Combo.Input(
         "border", display_name="border mode", options=combo_options(Border), default=default.value, tooltip=tooltip

@@ -108,6 +108,10 @@ def _check_live(settings: StabilizeSettings) -> None:
         raise ClipError(f"reference is {settings.reference}; live, no frame can be held: leave it out")
     if isinstance(settings.bars, Bars):
         raise ClipError(f"bars are {settings.bars}; live, they are moved with the image: leave them out")
+    if settings.keyframes:
+        raise ClipError(
+            f"keyframes are given ({len(settings.keyframes)}); live, nothing changes over time: leave them out"
+        )
     if settings.pad:
         raise ClipError(f"pad is {settings.pad}; live, frames cannot be padded")
 

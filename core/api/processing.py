@@ -131,7 +131,7 @@ def _plan_stabilization(
     clip = run.tracker.track_clip(run.pipeline, "measuring")
     motion = measure_motion(clip, settings, mask=mask, job=run.job, segment_seconds=run.options.segment_seconds)
     warp = plan_stabilization(clip, settings, motion=motion, load_smoother=_smoother_loader(settings))
-    return warp, report_stabilization(motion, warp.correction, settings.border)
+    return warp, report_stabilization(motion, warp.correction, settings.border, len(settings.keyframes))
 
 
 def _smoother_loader(settings: StabilizeSettings) -> SmootherLoader:

@@ -56,7 +56,7 @@ def project_to_crop(
     wanted: geometry.Matrices,
     shear_perspective: geometry.Matrices,
     info: ClipInfo,
-    max_zoom: float,
+    max_zoom: float | Array,
     period: float,
     visible: tuple[Array, Array] | None = None,
     times: Array | None = None,
@@ -67,6 +67,7 @@ def project_to_crop(
     For them `shear_perspective @ view` needs at most `max_zoom`.
 
     wanted: (n, 3, 3), views of one shot: they map points of the stabilized frames to the source frames.
+    max_zoom: above 1, one for all frames or (n,).
     shear_perspective: (n, 3, 3), not changed, so that no wobble is introduced. It alone may need the square root of
     `max_zoom`, which is above 1.
     visible: the visible part of the source, see `zoom.visible_rect`; None for all of it.
@@ -79,6 +80,7 @@ def project_to_crop(
     n, overlap = len(wanted), float(np.ceil(OVERLAP_PERIODS * min(period, MAX_PERIOD_FRAMES)))
     times = separate(np.arange(n, dtype=np.float64) if times is None else times)
     rect, margin = visible or full_rect(info)
+    limits = np.broadcast_to(np.asarray(max_zoom, np.float64), n)
     views = np.empty_like(wanted)
     for part in geometry.chunks(n):
         first, last = times[part.start] - overlap, times[part.stop - 1] + overlap
@@ -91,7 +93,7 @@ def project_to_crop(
             wanted[extended],
             shear_perspective[extended],
             info,
-            max_zoom,
+            limits[extended],
             period,
             chunk_visible,
             times[extended],
@@ -107,7 +109,7 @@ def _solve_views(
     wanted: geometry.Matrices,
     shear_perspective: geometry.Matrices,
     info: ClipInfo,
-    max_zoom: float,
+    limits: Array,
     period: float,
     visible: tuple[Array, Array],
     times: Array,
@@ -115,13 +117,14 @@ def _solve_views(
 ) -> geometry.Matrices | None:
     """As `project_to_crop`, for one chunk; None if no interior point was found."""
     half_width = max(info.width / 2, 1.0)
-    budget = max_zoom * (1 - ROUNDING_MARGIN)
+    budget = limits * (1 - ROUNDING_MARGIN)
     views = geometry.rescale(wanted, 1 / half_width, 1 / half_width)
     shear_perspective = geometry.rescale(shear_perspective, 1 / half_width, 1 / half_width)
     basis = _similarity_basis(info)
     constraints, bounds = _crop_constraints(views, shear_perspective, basis, info, budget, half_width, visible)
     # A view well inside: that of the source, zoomed in by half of what the shear leaves of the budget.
-    interior = geometry.inverse(views) @ np.diag([budget**0.25, budget**0.25, 1.0]) - np.eye(3)
+    zoomed_in = np.stack([budget**0.25, budget**0.25, np.ones_like(budget)], axis=-1)
+    interior = geometry.inverse(views) * zoomed_in[:, None] - np.eye(3)
     start = np.einsum("nij,kij->nk", interior, basis) / (basis**2).sum(axis=(1, 2))
     if (np.einsum("nwk,nk->nw", constraints, start) >= bounds).any():
         return None
@@ -164,7 +167,7 @@ def _crop_constraints(
     shear_perspective: geometry.Matrices,
     basis: Array,
     info: ClipInfo,
-    budget: float,
+    budget: Array,
     half_width: float,
     visible: tuple[Array, Array],
 ) -> tuple[Array, Array]:
@@ -174,9 +177,8 @@ def _crop_constraints(
     """
     rect, margin = visible
     corners = geometry.corners(max(info.width - 1, 0), max(info.height - 1, 0))
-    outward = (corners + np.sign(corners) * margin[:, None]) / half_width / budget  # (n or 1, 4, 2)
+    outward = (corners + np.sign(corners) * margin[:, None]) / half_width / budget[:, None, None]  # (n, 4, 2)
     crop = np.concatenate([outward, np.ones((*outward.shape[:2], 1))], axis=-1)
-    crop = np.broadcast_to(crop, (len(views), 4, 3))
     edges = np.tile([[-1.0, 0, 0], [0, -1, 0], [1, 0, 0], [0, 1, 0]], (len(rect), 1, 1))
     edges[..., 2] = rect * [1, 1, -1, -1] / half_width
     lines = edges @ shear_perspective @ views  # (n, 4, 3); line . (x, y, 1) is negative inside
@@ -184,7 +186,7 @@ def _crop_constraints(
     bounds = -np.einsum("nei,nci->nec", lines, crop).reshape(-1, 16)
     # The last constraint bounds the scale. Its direction is half way between the rotations of the wanted view and of
     # the source (limited to rotations that the budget allows), so that both satisfy it.
-    limit = min(budget - 1, 1.0)
+    limit = np.minimum(budget - 1, 1.0)
     _, _, rotation, zoom = geometry.to_parameters(views).T
     half = np.exp(0.5j * np.clip(rotation, -limit, limit))
     probe = np.zeros_like(views)  # the sum of probe * view must not be negative

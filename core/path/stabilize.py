@@ -5,8 +5,13 @@ Smooths the measured path and limits the zoom to what the border allows.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import numpy as np
+
 from .border import Border
 from .follow_moves import follow_moves
+from .keyframes import Keyframe, apply_keyframes, has_value, largest_zoom, zoom_limits
 from .smooth import Smoother, Smoothing, smooth
 from .strength import Strength
 from .trajectory import Correction, Trajectory, correction
@@ -23,6 +28,7 @@ def plan_correction(
     reference: int | None = None,
     strength: Strength | None = None,
     horizon: float = 0.0,
+    keyframes: Sequence[Keyframe] = (),
 ) -> Correction:
     """The correction that stabilizes the clip with the path `measured`.
 
@@ -30,17 +36,23 @@ def plan_correction(
     followed (`follow_moves`), unless the path is exact (LOCKED, L1 or a level horizon) or causal. border: the border of
     the warp; for a crop, no frame needs more magnification than `max_zoom` to be filled (1.2 means 20 %), and the
     correction is reduced where it would, or where an invisible reduction saves crop (`trim_peaks`; not of exact paths).
+    keyframes: strength, max_zoom and center over time, in place of one max_zoom; the last two are of a crop.
     Raises ClipError as `smooth` does.
     """
+    largest = largest_zoom(keyframes, max_zoom)
     smoothed = smooth(
-        measured, method, seconds, reference=reference, max_zoom=max_zoom, strength=strength, horizon=horizon
+        measured, method, seconds, reference=reference, max_zoom=largest, strength=strength, horizon=horizon
     )
     planned = correction(measured, smoothed)
     del smoothed  # for a long clip, a table as large as those below
     is_exact = horizon > 0 or method in (Smoothing.LOCKED, Smoothing.L1)
     if not is_exact and method is not Smoothing.KALMAN_CAUSAL:
         planned = follow_moves(planned, seconds=seconds)
+    limits = zoom_limits(keyframes, max_zoom, planned)
+    planned = apply_keyframes(planned, keyframes, limits)
     if Border(border) not in (Border.CROP, Border.CROP_ADAPTIVE):
         return planned
-    planned = limit_zoom(planned, max_zoom, seconds=seconds)
-    return planned if is_exact else trim_peaks(planned, seconds=seconds)
+    planned = limit_zoom(planned, limits, seconds=seconds)
+    if is_exact or isinstance(limits, np.ndarray) or has_value(keyframes, "center"):
+        return planned
+    return trim_peaks(planned, seconds=seconds)

@@ -19,6 +19,8 @@ from .even_time import even_grid, is_constant_rate
 from .trajectory import Correction
 
 MAX_ZOOM = 4.0  # a crop to less than a quarter of each side is an error: the motion is probably wrong
+MIN_SOLVED_ZOOM = 1.0005  # of a limit over time: the solver needs some room
+ADAPTIVE_SECONDS = 2.0  # that a transition of an adaptive zoom takes
 VISIBILITY_THRESHOLD = 4e-4  # frame widths: a smaller oscillation with the smoothing's period is invisible
 
 
@@ -98,7 +100,7 @@ def apply_zoom(correction: Correction, zoom: float | NDArray[np.float64]) -> Cor
     return replace(correction, matrices=factors[..., None] * correction.matrices)
 
 
-def adaptive_zoom(correction: Correction, seconds: float = 2.0) -> Correction:
+def adaptive_zoom(correction: Correction, seconds: float = ADAPTIVE_SECONDS) -> Correction:
     """Zoom in only as far as each moment needs, with slow transitions.
 
     No border is visible in any frame.
@@ -125,24 +127,25 @@ def _check_zooms(zooms: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 @renamed_arguments(most="max_zoom")
-def limit_zoom(correction: Correction, max_zoom: float, *, seconds: float = 4.0) -> Correction:
+def limit_zoom(correction: Correction, max_zoom: float | NDArray[np.float64], *, seconds: float = 4.0) -> Correction:
     """Find the nearest corrections that respect a maximum zoom.
 
-    They need no more magnification than `max_zoom` (1.2 means 20 %).
+    They need no more magnification than `max_zoom` (1.2 means 20 %), one for all frames or one per frame (N,).
 
     Nearest in the sense of crop_qp.py: the change of a shot is as small and as smooth as the limit allows. Shots within
     the limit are not changed.
     seconds: the period of the smoothing; faster oscillations of the change would be a new shake.
     """
-    fits = zooms_to_fill(correction) <= max_zoom
+    limits = np.broadcast_to(np.asarray(max_zoom, np.float64), len(correction.matrices))
+    fits = zooms_to_fill(correction) <= limits
     if fits.all():
         return correction
     nearest = correction.matrices.copy()
     for shot in correction.shots:
-        if max_zoom > 1 and not fits[shot].all():
-            original = slice_correction(correction, shot)
-            projected = _project_shot(original, max_zoom, seconds)
-            is_valid = (zooms_to_fill(projected) <= max_zoom).all()
+        if limits[shot].max() > 1 and not fits[shot].all():
+            original, solvable = slice_correction(correction, shot), np.maximum(limits[shot], MIN_SOLVED_ZOOM)
+            projected = _project_shot(original, solvable, seconds)
+            is_valid = (zooms_to_fill(projected) <= solvable).all()
             nearest[shot] = projected.matrices if is_valid else original.matrices
     # Shots without such a solution (a view from beyond the horizon, or a limit of 1) are attenuated frame by frame.
     return attenuate_to_zoom(replace(correction, matrices=nearest), max_zoom)
@@ -210,7 +213,7 @@ def slice_correction(correction: Correction, frames: slice) -> Correction:
     return replace(correction, matrices=correction.matrices[frames], shots=shots, poses=None, rows=rows, times=times)
 
 
-def _project_shot(original: Correction, max_zoom: float, seconds: float) -> Correction:
+def _project_shot(original: Correction, max_zoom: float | NDArray[np.float64], seconds: float) -> Correction:
     """Project the correction of one shot to those that need at most `max_zoom`.
 
     A correction is shear and perspective, followed by a similarity; only the similarity is changed.
@@ -234,8 +237,10 @@ def _project_shot(original: Correction, max_zoom: float, seconds: float) -> Corr
     return replace(original, matrices=geometry.normalize(geometry.inverse(views) @ shear))
 
 
-def attenuate_to_zoom(correction: Correction, max_zoom: float, *, seconds: float = 1.0) -> Correction:
-    """Reduce the strength of the correction to what `max_zoom` allows.
+def attenuate_to_zoom(
+    correction: Correction, max_zoom: float | NDArray[np.float64], *, seconds: float = 1.0
+) -> Correction:
+    """Reduce the strength of the correction to what `max_zoom`, one or (N,), allows.
 
     The reduction is per frame. The strength changes slowly, over `seconds`: a sudden change would be a jolt.
     Simpler than `limit_zoom`, and as exact, but it restores fast shake together with slow motion.
@@ -250,23 +255,25 @@ def attenuate_to_zoom(correction: Correction, max_zoom: float, *, seconds: float
     return attenuate_correction(correction, eased)
 
 
-def max_strength_for_zoom(correction: Correction, max_zoom: float) -> NDArray[np.float64]:
-    """Return the largest fraction of each correction that `max_zoom` allows.
+def max_strength_for_zoom(correction: Correction, max_zoom: float | NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the largest fraction of each correction that `max_zoom`, one or (N,), allows.
 
     (N,), in [0, 1].
     """
-    parts = [slice_correction(correction, frames) for frames in geometry.chunks(len(correction.matrices))]
-    return np.concatenate([np.ones(0), *(_chunk_strengths(part, max_zoom) for part in parts)])
+    count = len(correction.matrices)
+    limits = np.broadcast_to(np.asarray(max_zoom, np.float64), count)
+    strengths = (_chunk_strengths(slice_correction(correction, part), limits[part]) for part in geometry.chunks(count))
+    return np.concatenate([np.ones(0), *strengths])
 
 
-def _chunk_strengths(correction: Correction, max_zoom: float) -> NDArray[np.float64]:
+def _chunk_strengths(correction: Correction, limits: NDArray[np.float64]) -> NDArray[np.float64]:
     low, high = np.zeros(len(correction.matrices)), np.ones(len(correction.matrices))
-    fits = zooms_to_fill(correction) <= max_zoom
+    fits = zooms_to_fill(correction) <= limits
     if fits.all():
         return high
     for _ in range(20):
         middle = (low + high) / 2
-        allowed = zooms_to_fill(attenuate_correction(correction, middle)) <= max_zoom
+        allowed = zooms_to_fill(attenuate_correction(correction, middle)) <= limits
         low, high = np.where(allowed, middle, low), np.where(allowed, high, middle)
     return np.where(fits, 1.0, low)
 

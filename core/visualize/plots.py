@@ -122,7 +122,7 @@ def plot_trajectory(
     height: int | None = None,
     *,
     applied: Correction | None = None,
-    max_zoom: float | None = None,
+    max_zoom: float | NDArray[np.float64] | None = None,
     border: Border | None = None,
     caption: str = "",
     details: bool = False,
@@ -134,7 +134,7 @@ def plot_trajectory(
     of a row share its scale.
 
     The second line of the legend has the zoom, in per cent, that keeps borders out of the frame that needs the largest
-    crop, the limit `max_zoom` (1.2 means 20 %), and the largest zoom of `border` if that crops.
+    crop, the limit `max_zoom` (1.2 means 20 %; one or (N,)), and the largest zoom of `border` if that crops.
     after: None plots the measured path only. height: None is 270 pixels for each row. applied: the correction of the
     frames; None takes that from `before` to `after`. border: that of the warp; what cannot be cropped raises ClipError
     as `with_border_zoom` does. caption: a line of text below the legend. details: also rows for rotation, zoom, and the
@@ -173,17 +173,17 @@ class _Crop:
     """Zooms in per cent: needed, allowed, and of a border that crops."""
 
     needed: NDArray[np.float64]  # (N,), one per frame
-    limit: float | None
+    limit: NDArray[np.float64] | None  # (N,)
     border: Border | None
     of_border: NDArray[np.float64] | None
 
 
-def _measure_crop(fix: Correction, max_zoom: float | None, border: Border | None) -> _Crop:
+def _measure_crop(fix: Correction, max_zoom: float | NDArray[np.float64] | None, border: Border | None) -> _Crop:
     needed = (zooms_to_fill(fix).clip(max=MAX_ZOOM) - 1) * 100
     does_crop = border is not None and Border(border) in (Border.CROP, Border.CROP_ADAPTIVE)
     return _Crop(
         needed,
-        None if max_zoom is None else (max_zoom - 1) * 100,
+        None if max_zoom is None else np.broadcast_to((np.asarray(max_zoom) - 1) * 100, len(needed)),
         Border(border) if border is not None and does_crop else None,
         (border_zooms(fix, Border(border)) - 1) * 100 if border is not None and does_crop else None,
     )
@@ -204,7 +204,7 @@ def _build_rows(
     if crop.of_border is not None:
         series.insert(0, (crop.of_border, ZOOM_COLOR))
     if crop.limit is not None:
-        series.insert(0, (np.full(len(crop.needed), crop.limit), LIMIT_COLOR))
+        series.insert(0, (crop.limit, LIMIT_COLOR))
     return [*rows, ("crop, %", series)]
 
 
@@ -215,7 +215,7 @@ def _draw_legend(draw: ImageDraw.ImageDraw, crop: _Crop | None, caption: str) ->
         lines[0].append(("after", AFTER_COLOR))
         lines.append([(f"largest crop {crop.needed.max(initial=0):.1f} %", AFTER_COLOR)])
         if crop.limit is not None:
-            lines[1].append((f"allowed {crop.limit:.0f} %", LIMIT_COLOR))
+            lines[1].append((f"allowed {crop.limit.max(initial=0):.0f} %", LIMIT_COLOR))
         if crop.border is not None and crop.of_border is not None:
             lines[1].append((f"zoom of {crop.border.value} {crop.of_border.max(initial=0):.1f} %", ZOOM_COLOR))
     font, advance, top = plot_font(FONT_SIZE), FONT_SIZE * SUPERSAMPLING, 8 * SUPERSAMPLING

@@ -16,6 +16,7 @@ from ...core.motion.estimate import luma_frames
 from ...core.motion.flow import FlowModel, flow_model
 from ...core.motion.frame_times import frame_times
 from ...core.motion.gray_frame import Plane
+from ...core.path.keyframes import zoom_limits
 from ...core.path.motion import Motion
 from ...core.path.trajectory import Correction, Trajectory
 from ...core.stabilization_report import report_stabilization
@@ -98,8 +99,8 @@ def correct_and_plot(motion: Motion, settings: StabilizeSettings) -> tuple[Corre
         motion, settings, load_smoother=lambda *size: load_path_smoother(settings.smoother).make_smoother(*size)
     )
     measured = Trajectory.of(motion)
-    max_zoom = settings.max_zoom if settings.is_cropped else None
-    info = str(report_stabilization(motion, correction, settings.border))
+    max_zoom = zoom_limits(settings.keyframes, settings.max_zoom, correction) if settings.is_cropped else None
+    info = str(report_stabilization(motion, correction, settings.border, len(settings.keyframes)))
     corrected = measured.corrected(correction)
     plot = plot_trajectory(measured, corrected, applied=correction, max_zoom=max_zoom, caption=info)
     return correction, plot.movedim(1, -1).contiguous(), info

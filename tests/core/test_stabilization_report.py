@@ -70,3 +70,10 @@ def test_bars_are_reported(motion: Motion, held: Correction):
     assert report.as_dict()["bars"] == {"left": 0, "top": 12, "right": 0, "bottom": 12}
     assert "bars of top 12, bottom 12 px" in str(report)
     assert report_stabilization(motion, held, Border.CROP).as_dict()["bars"] is None
+
+
+def test_keyframes_are_counted(motion: Motion, held: Correction):
+    report = report_stabilization(motion, held, Border.CROP, keyframes=2)
+    assert report.as_dict()["keyframes"] == 2
+    assert ", 2 keyframes, " in str(report)
+    assert "keyframe" not in str(report_stabilization(motion, held, Border.CROP))

@@ -13,10 +13,12 @@ from recorded_calls import RecordedCalls
 from steadyscale.core import geometry
 from steadyscale.core.bars import Bars
 from steadyscale.core.clip import ClipError, ClipInfo
+from steadyscale.core.jobs.fingerprint import fingerprint
 from steadyscale.core.jobs.segments import SEGMENT_SECONDS
 from steadyscale.core.motion.flow import FlowMethod
 from steadyscale.core.motion.readout_time import RollingShutter
 from steadyscale.core.path.border import Border
+from steadyscale.core.path.keyframes import Keyframe
 from steadyscale.core.path.motion import Motion
 from steadyscale.core.path.smooth import Smoothing
 from steadyscale.core.path.strength import Strength
@@ -57,11 +59,40 @@ def test_strings_become_members_of_their_enum():
         ({"reference": -1}, "reference is -1"),
         ({"pad": -2, "border": Border.BLACK}, "pad is -2"),
         ({"pad": 2, "border": Border.CROP_ADAPTIVE}, "cannot be cropped"),
+        ({"keyframes": (Keyframe(0, max_zoom=1.2),)}, "the border crop has no zoom that changes: choose crop-adaptive"),
+        ({"keyframes": (Keyframe(0, center=(0.5, 0.4)),), "border": Border.EDGE}, "the border edge does not crop"),
+        ({"keyframes": [Keyframe(2, strength=0), Keyframe(1, strength=1)]}, "entry 2: time is 1"),
     ],
 )
 def test_values_outside_their_range_are_refused(values, message):
     with pytest.raises(ClipError, match=message):
         StabilizeSettings(**values)
+
+
+def test_keyframes_reach_the_correction():
+    """The guard against added shake does not undo a center that moves fast, as it is asked for."""
+    info = ClipInfo(160, 120, Fraction(25), 50)
+    motion = Motion(np.tile(np.eye(3), (50, 1, 1)), np.array([0.0] + [1.0] * 49), info)
+    keyframes = [Keyframe(0.8, center=(0.5, 0.5)), Keyframe(1.2, center=(0.6, 0.5))]
+    settings = StabilizeSettings(border="crop-adaptive", keyframes=keyframes)
+    fix = correct_motion(motion, settings)
+    assert fix.matrices[-1, 0, 2] == pytest.approx(-16, abs=0.5)
+    assert fix.matrices[0, 0, 2] == pytest.approx(0, abs=0.5)
+    assert fingerprint(fix) != fingerprint(correct_motion(motion))
+
+
+def test_the_learned_smoother_gets_the_largest_zoom_of_the_keyframes():
+    recorded = []
+
+    def load(*size):
+        recorded.append(size)
+        return lambda values, period: values
+
+    keyframes = (Keyframe(0, max_zoom=1.1), Keyframe(1, max_zoom=1.6))
+    settings = StabilizeSettings(smoothing="learned", border="crop-adaptive", keyframes=keyframes)
+    info = ClipInfo(160, 120, Fraction(25), 3)
+    correct_motion(Motion(np.tile(np.eye(3), (3, 1, 1)), np.array([0.0, 1, 1]), info), settings, load_smoother=load)
+    assert recorded == [(160, 120, 1.6)]
 
 
 def test_a_name_that_is_no_member_is_refused():
@@ -178,6 +209,7 @@ OTHER_SETTINGS = {
     "reference": (5, {"smoothing": Smoothing.LOCKED}),
     "pad": (3, {"border": Border.MIRROR}),
     "bars": (Bars(top=8, bottom=8), {}),
+    "keyframes": ((Keyframe(0, strength=0.5),), {}),
 }
 
 

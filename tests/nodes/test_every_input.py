@@ -19,6 +19,7 @@ import torch
 from recorded_calls import RecordedCalls
 from steadyscale.core.clip import ClipInfo, TensorClip
 from steadyscale.core.path.border import Border
+from steadyscale.core.path.keyframes import Keyframe
 from steadyscale.core.path.strength import Strength
 from steadyscale.core.path.trajectory import Correction
 from steadyscale.core.stabilize import StabilizeSettings
@@ -318,11 +319,12 @@ ALL_SETTINGS = {
     "StabilizeVideo": (
         {"fps": 50.0, "smoothing": "l1", "seconds": 1.5, "max_zoom": 1.75, "border": "wrap", "method": "dis",
          "rolling_shutter": "off", "resumable": True, "strength_x": 0.1, "strength_y": 0.2, "strength_roll": 0.3,
-         "strength_zoom": 0.4, "strength_tilt": 0.6, "horizon": 0.7},
+         "strength_zoom": 0.4, "strength_tilt": 0.6, "horizon": 0.7, "keyframes": '[{"time": 1, "strength": 0.5}]'},
         {"measure_input_motion": {
             "frames": IMAGES["frames"], "fps": 50.0, "mask": None, "resumable": True,
             "settings": StabilizeSettings(
-                "l1", 1.5, "wrap", 1.75, "dis", Strength(0.1, 0.2, 0.3, 0.4, 0.6), 0.7, "off")},
+                "l1", 1.5, "wrap", 1.75, "dis", Strength(0.1, 0.2, 0.3, 0.4, 0.6), 0.7, "off",
+                keyframes=(Keyframe(1, strength=0.5),))},
          "correct_and_plot": {"motion": "motion"},
          "apply_warp": {"frames": IMAGES["frames"], "job_folders": "jobs",
                         "warp_op": {"correction": "correction", "border": Border.WRAP, "pad": 0, "device": "cpu"}}},

@@ -17,7 +17,7 @@ from camera_simulation import make_shaken_clip
 from cli_process import cli_command
 from clock_videos import raw_times
 from numbered_video import make_video, read_numbers
-from steadyscale.core import ClipError, ClipInfo, Encoding, StabilizeSettings, open_clip, write_clip
+from steadyscale.core import ClipError, ClipInfo, Encoding, Keyframe, StabilizeSettings, open_clip, write_clip
 from steadyscale.core.api import stabilize_live_video
 from steadyscale.core.video.decode.live_source import open_live_source
 from steadyscale.core.video.encode.y4m_pipe import write_y4m
@@ -140,6 +140,7 @@ def test_a_stop_ends_the_clip_and_keeps_what_came(tmp_path: Path):
         ({"smoothing": "l1"}, "'l1' needs the whole clip"),
         ({"border": "fill"}, "needs future frames"),
         ({"border": "edge", "pad": 2}, "cannot be padded"),
+        ({"keyframes": (Keyframe(0, strength=0.5),)}, r"keyframes are given \(1\); live"),
     ],
 )
 def test_settings_that_need_the_whole_clip_are_refused(tmp_path: Path, clip_file: Path, settings, message):
