@@ -15,7 +15,11 @@ MIN_SCENE_CORRELATION = 0.5  # correlation of a frame with the warped next one, 
 UNCHANGED = 0.6 / 255  # difference in luma that compression leaves in what does not change
 SHARP_EDGE = 8 / 255  # difference of neighboring pixels that a motion of a fraction of a pixel would change
 MIN_UNCHANGED_LINES = 0.02  # fraction of the rows, and of the columns, that a screen leaves unchanged
-MIN_DIFFERENCE = 4 / 255  # mean difference below which uncorrelated frames (flat, dark, noise) still are one scene
+MIN_DIFFERENCE = 4 / 255  # mean difference below which uncorrelated frames may be flat, dark or noise
+# Two dark scenes: the averages of blocks, in which noise cancels, are hardly correlated, and differ by at least one
+# 8-bit level, and by more than the noise of pixels.
+MIN_RELATED_CORRELATION, SCENE_BLOCKS = 0.8, (8, 16)
+MIN_SCENE_DIFFERENCE, MIN_DIFFERENCE_PER_NOISE = 1 / 255, 0.3
 
 Planes = NDArray[np.floating[Any]]
 
@@ -54,13 +58,50 @@ def is_cut(first: Planes, second: Planes, flow: Planes) -> bool:
     After a cut no flow maps one frame onto the other, and neither are they alike as they are. The criterion is
     correlation, not difference, so that a flash or a change of exposure, which keep the structure, are not cuts. Both
     frames are reduced to a quarter of the size: noise averages out there, and details that the flow misplaces by a
-    pixel have no weight.
+    pixel have no weight. Dark frames differ by little; they have to pass `are_unrelated` as well.
     """
     reference, other = _downscale_by_4(first), _downscale_by_4(second)
     warped = _sample_bilinear(other, *(_downscale_by_4(flow) / 4))
-    if float(np.abs(reference - warped).mean()) < MIN_DIFFERENCE:
+    if max(_correlation(reference, warped), _correlation(reference, other)) >= MIN_SCENE_CORRELATION:
         return False
-    return max(_correlation(reference, warped), _correlation(reference, other)) < MIN_SCENE_CORRELATION
+    if float(np.abs(reference - warped).mean()) >= MIN_DIFFERENCE:
+        return True
+    return are_unrelated(first, second) and are_unrelated(first, _sample_bilinear(second, *flow))
+
+
+def are_unrelated(first: Planes, second: Planes) -> bool:
+    """Return whether two frames show different scenes, in spite of noise and however dark they are.
+
+    Luma (H, W) in [0, 1], the second one warped to the first. A gain or an offset of all pixels does not matter.
+    """
+    least = max(MIN_SCENE_DIFFERENCE, MIN_DIFFERENCE_PER_NOISE * _noise_level(first))
+    for size in SCENE_BLOCKS:
+        a, b = (means - means.mean() for means in (_block_means(first, size), _block_means(second, size)))
+        products = float((a * a).sum()) * float((b * b).sum())
+        if float((a * b).sum()) >= MIN_RELATED_CORRELATION * products**0.5:
+            return False
+        if size == SCENE_BLOCKS[0] and float(np.abs(a - b).mean()) < least:
+            return False
+    return True
+
+
+def _noise_level(plane: Planes) -> float:
+    """Estimate the standard deviation of white noise in luma (H, W).
+
+    From the differences between pixels and the mean of their 2 x 2 block, whose deviation is sqrt(3/4) of it.
+    """
+    height, width = plane.shape
+    mean = _block_means(plane, 2).repeat(2, axis=0).repeat(2, axis=1)[:height, :width]
+    return float(np.median(np.abs(plane - mean))) / (0.6745 * 0.75**0.5)
+
+
+def _block_means(plane: Planes, size: int) -> Planes:
+    """Average blocks of size x size pixels; those at the end may be smaller."""
+    for axis in (0, 1):
+        starts = np.arange(0, plane.shape[axis], size)
+        counts = np.diff(np.append(starts, plane.shape[axis]))
+        plane = np.add.reduceat(plane, starts, axis=axis) / np.expand_dims(counts, 1 - axis)
+    return plane
 
 
 def _correlation(first: Planes, second: Planes) -> float:

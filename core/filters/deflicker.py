@@ -6,7 +6,6 @@ result, warped along the motion.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from fractions import Fraction
 from functools import partial
@@ -25,7 +24,7 @@ from ..path.border import Border
 from ..runtime.accelerator import Accelerator, accelerator_for
 from ..runtime.optional_cv2 import optional_opencv
 from ..runtime.transfer import download, upload_array, with_cpu_fallback
-from ..shots import is_cut
+from ..shots import are_unrelated, is_cut
 from ..upscaling.settings import DEFAULT_DEFLICKER_STRENGTH
 from ..warping.remap import make_remapper
 
@@ -38,11 +37,9 @@ MIN_FLICKER_LOG_GAIN, MAX_FLICKER_LOG_GAIN, LIGHT_CHANGE_LOG_GAIN = 0.002, 0.1, 
 MIN_EXPOSURE_VALUE, MAX_EXPOSURE_VALUE = 0.06, 0.94
 # A smaller mean confidence is chance: the flow warps one shot into the next.
 MIN_MEAN_CONFIDENCE = 0.1
-# Two scenes, though similar (dark ones are): less than this part of a frame has a consistent flow, and the averages of
-# blocks, in which noise cancels, are hardly correlated. Flicker and motion change at most one of both.
-MAX_UNRELATED_CONSISTENCY, MIN_RELATED_CORRELATION, SCENE_BLOCKS = 0.6, 0.8, (8, 16)
-# Mean difference of these blocks that counts: at least one 8-bit level, and more than that of the noise of pixels.
-MIN_SCENE_DIFFERENCE, MIN_DIFFERENCE_PER_NOISE = 1 / 255, 0.3
+# Two scenes, though similar: less than this part of a frame has a consistent flow, and the averages of blocks are
+# hardly correlated. Flicker and motion change at most one of both.
+MAX_UNRELATED_CONSISTENCY = 0.6
 # Side of the blocks, in reduced pixels, in which exposure is compared before motion is estimated.
 EXPOSURE_BLOCK = 16
 
@@ -169,41 +166,12 @@ def _align_previous(previous: _Previous, small: Tensor, flow: FlowModel) -> _Ali
         return None
     confidence = forward_backward_confidence(forward, backward)
     warped = backward_warp(previous.small, forward)
-    if _is_unrelated(luma(small), luma(warped), float(confidence.mean())):
+    is_inconsistent = float(confidence.mean()) < MAX_UNRELATED_CONSISTENCY
+    if is_inconsistent and are_unrelated(luma(small)[0, 0].numpy(), luma(warped)[0, 0].numpy()):
         return None
     log_gain = _estimate_log_gain(warped, small, confidence)
     confidence = confidence * photometric_confidence(_apply_log_gain(warped, log_gain), small)
     return _Alignment(forward, confidence, log_gain) if float(confidence.mean()) > MIN_MEAN_CONFIDENCE else None
-
-
-def _is_unrelated(frame: Tensor, warped: Tensor, consistency: float) -> bool:
-    """Whether a frame shows another scene than the last one, warped to it.
-
-    Luma (1, 1, h, w) twice. consistency: mean forward-backward confidence. A gain or an offset of all pixels does not
-    matter.
-    """
-    if consistency >= MAX_UNRELATED_CONSISTENCY:
-        return False
-    least = MIN_DIFFERENCE_PER_NOISE * _noise_level(frame)
-    for block in SCENE_BLOCKS:
-        a, b = (F.avg_pool2d(f, block, ceil_mode=True, count_include_pad=False).flatten() for f in (frame, warped))
-        a, b = a - a.mean(), b - b.mean()
-        if float(a @ b) >= MIN_RELATED_CORRELATION * math.sqrt(float(a @ a) * float(b @ b)):
-            return False
-        if block == SCENE_BLOCKS[0] and float((a - b).abs().mean()) < max(MIN_SCENE_DIFFERENCE, least):
-            return False
-    return True
-
-
-def _noise_level(frame: Tensor) -> float:
-    """Estimate the standard deviation of white noise in luma (1, 1, h, w).
-
-    From the differences between pixels and the mean of their 2 x 2 block, whose deviation is sqrt(3/4) of it.
-    """
-    height, width = frame.shape[-2:]
-    mean = F.avg_pool2d(frame, 2, ceil_mode=True, count_include_pad=False)
-    mean = mean.repeat_interleave(2, -1).repeat_interleave(2, -2)[..., :height, :width]
-    return float((frame - mean).abs().median()) / (0.6745 * 0.75**0.5)
 
 
 def _estimate_log_gain(first: Tensor, second: Tensor, confidence: Tensor | None = None) -> Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from steadyscale.core.shots import is_cut, is_duplicate, is_screen
+from steadyscale.core.shots import are_unrelated, is_cut, is_duplicate, is_screen
 
 STILL = np.zeros((2, 48, 64))
 
@@ -82,3 +82,35 @@ def test_frames_that_are_alike_in_place_are_no_cut_whatever_the_flow():
     wrong = np.full((2, 48, 64), 12.0)
     assert is_cut(first, noise(2), wrong)
     assert not is_cut(first, first + 0.1 * (noise(2) - 0.5), wrong)
+
+
+def by_night(seed: int, noise_seed: int, grain: float = 2.0, contrast: float = 6.0) -> np.ndarray:
+    """Luma (100, 150) of a dark scene: squares of 10 pixels within some 8-bit levels, and noise."""
+    squares = np.random.default_rng(seed).uniform(0, contrast, (10, 15))
+    random = np.random.default_rng(100 + noise_seed)
+    return (6 + np.kron(squares, np.ones((10, 10))) + random.normal(0, grain, (100, 150))) / 255
+
+
+@pytest.mark.parametrize("grain", [0.0, 1.0, 2.0])
+def test_a_cut_between_dark_scenes_is_one(grain: float):
+    still = np.zeros((2, 100, 150))
+    assert is_cut(by_night(1, 1, grain), by_night(2, 2, grain), still)
+    assert not is_cut(by_night(1, 1, grain), by_night(1, 2, grain), still)
+
+
+def test_dark_noise_is_no_cut():
+    still = np.zeros((2, 100, 150))
+    for grain in (0.5, 2.0, 6.0):
+        assert not is_cut(by_night(1, 1, grain, 0), by_night(2, 2, grain, 0), still)
+    # A codec rounds the mean of blocks to one level or the next.
+    first, second = (
+        np.kron(np.random.default_rng(seed).integers(6, 8, (25, 38)), np.ones((4, 4)))[:100, :150] / 255
+        for seed in (1, 2)
+    )
+    assert not is_cut(first, second, still)
+
+
+def test_dark_scenes_that_are_alike_are_related_whatever_the_light():
+    assert are_unrelated(by_night(1, 1), by_night(2, 2))
+    assert not are_unrelated(by_night(1, 1), 2 * by_night(1, 2) + 0.1)
+    assert not are_unrelated(np.zeros((30, 50)), np.full((30, 50), 0.5))
