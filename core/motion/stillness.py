@@ -1,7 +1,8 @@
 """Recognize a camera at rest, in spite of noise and of moving subjects.
 
 Even the most exact step is that of noise, and of subjects that fill much of the frame. But a camera on a tripod leaves
-parts of the frame where they were, to a hundredth of a pixel, and a camera that moves leaves none.
+parts of the frame where they were, to a hundredth of a pixel, and a camera that moves leaves none. At night, no part
+says as much: then all of them together have to agree with no motion.
 """
 
 from __future__ import annotations
@@ -20,8 +21,10 @@ UNCHANGED_SIGMAS = 4.0  # the largest displacement by noise, in standard errors;
 UNCHANGED_PIXELS = 0.01  # displacement that compression causes
 MIN_UNCHANGED_BLOCKS = 0.3  # of the blocks that say something; a roll leaves only those around the center
 MIN_BLOCKS = 14  # a tenth of the frame: fewer are a logo
+MAX_CHI_SQUARE = 18.5  # of four motions by noise: one in a thousand exceeds it
+MAX_MOTION_STD = 0.03  # standard error of the motion of all blocks, in pixels, above which it says nothing
 MIN_NOISE = 2e-4  # of luma in [0, 1]: rounding, of which flat frames have none either
-MAX_STILL_STEP = 0.5  # pixels at the corner: longer steps are not those of noise
+MAX_STILL_STEP = 1.2  # pixels at the corner: longer steps are not those of noise
 MIN_STILL_SECONDS = 1.0  # what rests for a shorter time is a reversal of the motion
 
 Array = NDArray[np.float64]
@@ -37,18 +40,38 @@ def is_still(first: GrayFrame, second: GrayFrame) -> bool:
     """Return whether the camera did not move between two frames."""
     if min(first.plane.shape) < MIN_SIDE:
         return False
-    distance, std = block_displacements(first, second)
-    distance, std = distance[std < MAX_BLOCK_STD], std[std < MAX_BLOCK_STD]
+    moved, std = block_displacements(first, second)
+    clear = std < MAX_BLOCK_STD
+    if np.count_nonzero(clear) < MIN_BLOCKS:
+        return _agree_with_rest(moved, std)
+    distance, std = np.hypot(*moved[clear].T), std[clear]
     unchanged = np.count_nonzero(distance < UNCHANGED_PIXELS + UNCHANGED_SIGMAS * std)
     return bool(unchanged >= max(MIN_BLOCKS, MIN_UNCHANGED_BLOCKS * len(distance)))
+
+
+def _agree_with_rest(moved: Array, std: Array) -> bool:
+    """Return whether the displacements (B, 2) of noisy blocks are those of a camera at rest.
+
+    By a fit of a shift, a turn and a zoom, each of which has to be zero within its error. std: (B,).
+    """
+    y, x = np.mgrid[: BLOCKS[0], : BLOCKS[1]].reshape(2, -1)
+    x, y = x / (BLOCKS[1] / 2) - 1 + 1 / BLOCKS[1], (y + 0.5 - BLOCKS[0] / 2) / (BLOCKS[1] / 2)
+    one, zero = np.ones_like(x), np.zeros_like(x)
+    design = np.stack([[one, zero], [zero, one], [-y, x], [x, y]], axis=-1).swapaxes(0, 1)  # (B, 2, 4)
+    weight = 1 / np.maximum(std, UNCHANGED_PIXELS) ** 2
+    normal = np.einsum("bci,b,bcj->ij", design, weight, design)
+    if np.count_nonzero(weight) < MIN_BLOCKS or np.sqrt(np.linalg.inv(normal)[0, 0]) > MAX_MOTION_STD:
+        return False
+    rhs = np.einsum("bci,b,bc->i", design, weight, moved)
+    return bool(rhs @ np.linalg.solve(normal, rhs) < MAX_CHI_SQUARE)
 
 
 def block_displacements(first: GrayFrame, second: GrayFrame) -> tuple[Array, Array]:
     """Measure how far the content of each block moved.
 
-    By one Gauss-Newton step from no motion. Returns the distances and their standard errors, both (B,), in pixels; the
-    error is infinite where there are too few pixels. Changes of exposure have no effect: gain and offset of each block
-    are solved jointly.
+    By one Gauss-Newton step from no motion. Returns the displacements (B, 2) and their standard errors (B,), in pixels;
+    the error is infinite where there are too few pixels. Changes of exposure have no effect: gain and offset of each
+    block are solved jointly.
     """
     level, (height, width) = first.fine, first.plane.shape
     column = np.rint(level.x + (width / 2 - 0.5)).astype(np.intp)
@@ -69,4 +92,4 @@ def block_displacements(first: GrayFrame, second: GrayFrame) -> tuple[Array, Arr
     squares = np.maximum(gram[:, 4, 4] - (solution * rhs).sum(axis=1), 0)
     variance = (squares / np.maximum(pixels - 4, 1) + MIN_NOISE**2) * (inverse[:, 0, 0] + inverse[:, 1, 1])
     std = np.where(pixels < MIN_BLOCK_PIXELS, np.inf, np.sqrt(variance))
-    return np.hypot(solution[:, 0], solution[:, 1]), std
+    return solution[:, :2], std

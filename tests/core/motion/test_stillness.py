@@ -12,7 +12,7 @@ from steadyscale.core import geometry
 from steadyscale.core.clip import ClipInfo, TensorClip
 from steadyscale.core.motion.gray_frame import GrayFrame
 from steadyscale.core.motion.pose_graph import UNKNOWN, solve_pose_graph
-from steadyscale.core.motion.stillness import block_displacements, is_small, is_still
+from steadyscale.core.motion.stillness import MAX_BLOCK_STD, MIN_BLOCKS, block_displacements, is_small, is_still
 from steadyscale.core.path.border import Border, with_border_zoom
 from steadyscale.core.path.motion import Motion
 from steadyscale.core.path.trajectory import MIN_CONFIDENCE
@@ -53,15 +53,35 @@ def test_light_and_noise_are_no_motion_and_noise_alone_is_no_evidence():
     assert not is_still(*grays(torch.full((2, 3, HEIGHT, WIDTH), 0.5)))
 
 
+def by_night(poses: list[list[float]]) -> list[GrayFrame]:
+    """Frames so noisy that no block says for itself whether it moved."""
+    frames = render_camera(make_texture(300, 500), geometry.matrices_from_parameters(np.array(poses)), WIDTH, HEIGHT)
+    noise = torch.randn(frames.shape, generator=torch.Generator().manual_seed(3))
+    return grays((0.03 + 0.07 * frames + 0.01 * noise).clamp(0, 1))
+
+
+@pytest.mark.parametrize(
+    ("pose", "still"),
+    [([0, 0, 0, 0], True), ([0.3, 0, 0, 0], False), ([0, 0, 0.004, 0], False), ([0, 0, 0, 0.004], False)],
+    ids=["rest", "shift", "turn", "zoom"],
+)
+def test_at_night_all_blocks_together_tell_whether_a_camera_rests(pose, still):
+    frames = by_night([[0, 0, 0, 0], pose])
+    _, std = block_displacements(*frames)
+    assert np.count_nonzero(std < MAX_BLOCK_STD) < MIN_BLOCKS
+    assert is_still(*frames) is still
+
+
 def test_blocks_measure_their_displacement():
-    distance, std = block_displacements(*grays(film([0.0, 0.2], noise=0.002)))
+    moved, std = block_displacements(*grays(film([0.0, 0.2], noise=0.002)))
+    distance = np.hypot(*moved.T)
     assert np.median(distance[std < 0.05]) == pytest.approx(0.2, rel=0.4), (
         "differences of pixels underestimate fine gradients"
     )
 
 
 def test_steps_are_small_if_all_corners_are():
-    roll = geometry.matrices_from_parameters(np.array([0, 0, 0.003, 0]))
+    roll = geometry.matrices_from_parameters(np.array([0, 0, 0.004, 0]))
     assert is_small(geometry.matrices_from_parameters(np.array([0.3, 0, 0, 0])), HEIGHT, WIDTH)
     assert is_small(roll, HEIGHT // 2, WIDTH // 2)
     assert not is_small(roll, HEIGHT, 2 * WIDTH)
