@@ -13,6 +13,7 @@ from ..motion.flow import FlowModel
 from ..motion.frame_times import frame_times
 from ..motion.gray_frame import Masks
 from ..motion.pose_graph import solve_pose_graph
+from ..motion.transitions import resolve_transitions
 from ..path.motion import Motion
 from ..runtime.typed_torch import from_numpy
 from .folder import Job, with_resume_hint
@@ -72,7 +73,7 @@ def cached_motion(
                 if index == count:
                     reader.expect_end()
     motion = pieces.join()
-    return replace(solve_pose_graph(motion), times=frame_times(clip, len(motion.steps)))
+    return replace(resolve_transitions(solve_pose_graph(motion)), times=frame_times(clip, len(motion.steps)))
 
 
 def measure_share(

@@ -20,6 +20,7 @@ from ..motion.background_prior import ALL_INLIERS, InlierMap
 from ..motion.estimate import LINK_FRAMES, estimate_from_luma
 from ..motion.flow import FlowModel
 from ..motion.gray_frame import Masks
+from ..motion.transitions import THUMBNAIL
 from ..path.motion import Motion
 from .folder import Job
 from .layout import JobFolder
@@ -29,7 +30,13 @@ log = logging.getLogger(__name__)
 
 WARM_UP_FRAMES = 128  # more often than not they contain a cut, where the state starts anew
 _LINK_ENDS = np.array([1.0, 1.0] + [0.0] * 10)  # the columns of links that are frame numbers
-_COLUMNS = {"steps": (-1, 3, 3), "confidence": (-1,), "agreement": (-1,), "links": (-1, 12)}
+_COLUMNS = {
+    "steps": (-1, 3, 3),
+    "confidence": (-1,),
+    "agreement": (-1,),
+    "links": (-1, 12),
+    "thumbnails": (-1, THUMBNAIL[0] * THUMBNAIL[1]),
+}
 
 
 class State(NamedTuple):
@@ -84,7 +91,7 @@ class MotionPieces:
         self.ranges = split_clip(times.starts, times.time_base, segment_seconds)
         self.folder = JobFolder(job.location)
         self._info, self._flow, self._mask, self._reported = info, flow, mask, False
-        settings = job.settings(measuring=[info, flow, side, mask, LINK_FRAMES])
+        settings = job.settings(measuring=[info, flow, side, mask, LINK_FRAMES, THUMBNAIL])
         self._settings = json.loads(json.dumps(settings))  # comparable with those of a file
         self._pieces: dict[int, MotionPiece] = {}
         self.read_missing()
@@ -115,10 +122,9 @@ class MotionPieces:
         if body["settings"] != self._settings or body["piece"] != [frames.start, frames.stop]:
             self._report_difference(body)
             return
-        steps, confidence, agreement, links = (
-            np.array(body[column], float).reshape(shape) for column, shape in _COLUMNS.items()
-        )
-        motion = Motion(steps, confidence, self._info, agreement=agreement, links=links)
+        columns = {column: np.array(body[column], float).reshape(shape) for column, shape in _COLUMNS.items()}
+        columns["thumbnails"] = columns["thumbnails"].astype(np.uint8)
+        motion = Motion(info=self._info, **columns)
         start_map, end_map = (np.array(body[name]).reshape(ALL_INLIERS.shape) for name in ("start_map", "end_map"))
         self._pieces[index] = MotionPiece(frames, body["first"], motion, start_map, end_map)
 
@@ -167,12 +173,12 @@ class MotionPieces:
         """The motion of the clip, as `estimate_from_luma` returns it."""
         pieces = [self._pieces[index] for index in range(len(self.ranges))]
         rows = [slice(piece.frame_range.start - piece.first, None) for piece in pieces]
-        steps, confidence, agreement = (
-            np.concatenate([getattr(piece.motion, name)[own] for piece, own in zip(pieces, rows, strict=True)])
-            for name in ("steps", "confidence", "agreement")
-        )
+        columns = {
+            name: np.concatenate([getattr(piece.motion, name)[own] for piece, own in zip(pieces, rows, strict=True)])
+            for name in ("steps", "confidence", "agreement", "thumbnails")
+        }
         links = [_measured(piece.motion.links) + _LINK_ENDS * piece.first for piece in pieces]
-        return Motion(steps, confidence, self._info, agreement=agreement, links=np.concatenate(links))
+        return Motion(info=self._info, links=np.concatenate(links), **columns)
 
     def _estimate(self, frames: range, reader: FrameReader, state: State, keep: int) -> tuple[Motion, InlierMap]:
         planes = (gray.numpy() for gray in reader.read_range(frames, keep))

@@ -29,6 +29,7 @@ from .homography import fit_homography
 from .pose_graph import MIN_AGREEMENT, UNKNOWN, solve_pose_graph
 from .stillness import is_small, is_still
 from .subpixel import align, step_evidence
+from .transitions import resolve_transitions, thumbnail
 
 if TYPE_CHECKING:
     from ..video.decode.timestamps import Timestamps
@@ -68,7 +69,7 @@ def estimate_motion(clip: Clip, flow: FlowModel, *, side: int = WORKING_SIDE, ma
     motion, _ = estimate_from_luma(
         enumerate(prefetch(luma_frames(clip, side), name="decode")), clip.info, flow, mask, ALL_INLIERS
     )
-    motion = solve_pose_graph(motion)
+    motion = resolve_transitions(solve_pose_graph(motion))
     masks = 1 if mask is None or callable(mask) else len(mask)
     count = len(motion.steps)
     if masks not in (1, count):
@@ -86,17 +87,20 @@ def estimate_from_luma(
 ) -> tuple[Motion, InlierMap]:
     """Estimate the motion of (frame number, luma (1, 1, h, w)) pairs.
 
-    Returns also the final inlier map. The motion has links and agreements: the input of `solve_pose_graph`.
+    Returns also the final inlier map. The motion has links, agreements and thumbnails: the
+    input of `solve_pose_graph` and `resolve_transitions`.
 
     inlier_map: that of the first frame to measure; `ALL_INLIERS` at the start of a clip. info: of the clip; steps are
     in its pixels. known: the motion of the first frames, which are not measured again; `LINK_FRAMES` of them are enough
     to continue a clip. Raises ClipError if there are no frames.
     """
     steps, confidence, agreement, links = array("d"), array("d"), array("d"), array("d")
+    thumbnails = array("B")
     recent: deque[GrayFrame] = deque(maxlen=LINK_FRAMES + 1)
     rested = 0  # frames since the last large step
     for i, (number, plane) in enumerate(numbered_luma):
         height, width = plane.shape[-2:]
+        thumbnails.frombytes(thumbnail(plane).tobytes())
         recent.append(GrayFrame.of(plane, mask_of(mask, number, height, width)))
         to_clip = info.width / width, info.height / height
         if known is not None and i < len(known.steps):
@@ -125,7 +129,8 @@ def estimate_from_luma(
     if not steps:
         raise ClipError("the clip has no frames, so there is no motion to measure")
     motion = Motion(np.array(steps).reshape(-1, 3, 3), np.array(confidence), info)
-    return replace(motion, agreement=np.array(agreement), links=np.array(links).reshape(-1, 12)), inlier_map
+    motion = replace(motion, agreement=np.array(agreement), links=np.array(links).reshape(-1, 12))
+    return replace(motion, thumbnails=np.array(thumbnails).reshape(len(confidence), -1)), inlier_map
 
 
 def _frames_to_link(agreement: Sequence[float]) -> list[int]:

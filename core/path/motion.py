@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,10 +27,12 @@ class Motion:
     readout: rolling shutter: the time between the exposure of the first and the last row as a fraction of the frame
     time 1 / fps, from -1 (the last row is first) to 1; 0 for a global shutter. See motion/readout_time.py.
     times: (N,), when each frame is presented, in seconds, strictly increasing; None for a constant frame rate.
-    agreement, links: only while a clip is measured, for motion/pose_graph.py; then None. agreement: (N,), correlation
-    of the two frames of each step, at most 1; 0 after a cut. links: (K, 12), steps over more than one frame: the first
-    frame, the last one, the agreement, and the matrix row by row.
+    agreement, links, thumbnails: only while a clip is measured, for motion/pose_graph.py and motion/transitions.py;
+    then None. agreement: (N,), correlation of the two frames of each step, at most 1; 0 after a cut. links: (K, 12),
+    steps over more than one frame: the first frame, the last one, the agreement, and the matrix row by row. thumbnails:
+    (N, 144) uint8, each frame reduced.
     bars: of the frames, in pixels, or None. Then `info` and the steps are of the area inside the bars.
+    dissolves: slices of frames that are mixtures of two scenes; a shot starts within each.
     """
 
     steps: geometry.Matrices
@@ -41,6 +43,8 @@ class Motion:
     agreement: NDArray[np.float64] | None = None
     links: NDArray[np.float64] | None = None
     bars: Bars | None = None
+    thumbnails: NDArray[np.uint8] | None = None
+    dissolves: list[slice] = field(default_factory=list[slice])
 
     @property
     def frame_times(self) -> NDArray[np.float64]:

@@ -6,9 +6,9 @@
 A trajectory has "poses", a correction "matrices" and, if known, "poses"; see geometry.py and the types. For a rolling
 shutter, a motion has its "readout", the others "rows"; "bends": true stands for `Correction.distorts_rows`, and "trust"
 for `Motion.confidence`. "times", in seconds, are written where the timestamps are uneven; without them, the frames are
-1 / fps apart. "bars" are pixels at the left, top, right and bottom; "clip" is then the area inside. "agreement" and
-"links" are those of `Motion`, in a part of a clip that is still measured. Numbers are written so that reading them is
-exact.
+1 / fps apart. "dissolves" of a motion are like "shots". "bars" are pixels at the left, top, right and bottom; "clip" is
+then the area inside. "agreement" and "links" are those of `Motion`, in a part of a clip that is still measured. Numbers
+are written so that reading them is exact.
 """
 
 from __future__ import annotations
@@ -57,6 +57,8 @@ def save_path(value: Savable, target: str | Path) -> None:
         document[name] = [row.ravel().tolist() for row in numbers] if numbers.ndim > 1 else numbers.tolist()
     if isinstance(value, Motion) and value.readout:
         document["readout"] = value.readout
+    if isinstance(value, Motion) and value.dissolves:
+        document["dissolves"] = [[mixed.start, mixed.stop] for mixed in value.dissolves]
     if isinstance(value, Correction) and value.distorts_rows:
         document["bends"] = True
     if not isinstance(value, Trajectory) and value.bars is not None:
@@ -127,7 +129,7 @@ def _parse_document(document: dict[str, Any]) -> Savable:
             raise ValueError(f"the readout {readout} is not between -1 and 1")
         motion = Motion(
             _parse_matrices(document, "steps", count), _parse_array(document, "trust", (count,)), info, readout, times,
-            bars=_parse_bars(document),
+            bars=_parse_bars(document), dissolves=_parse_dissolves(document, count),
         )  # fmt: skip
         if "agreement" in document:
             links = np.array(document.get("links", []), dtype=np.float64).reshape(-1, 12)
@@ -143,6 +145,13 @@ def _parse_document(document: dict[str, Any]) -> Savable:
         matrices, bars = _parse_matrices(document, "matrices", count), _parse_bars(document)
         return Correction(matrices, shots, info, poses, rows, distorts_rows, times, bars)
     raise ValueError(f"kind {kind!r} is not motion, trajectory or correction")
+
+
+def _parse_dissolves(document: dict[str, Any], count: int) -> list[slice]:
+    ranges = [(_parse_count(start), _parse_count(stop)) for start, stop in document.get("dissolves", [])]
+    if any(not start < stop <= count for start, stop in ranges):
+        raise ValueError("the dissolves are not frames of the clip")
+    return [slice(start, stop) for start, stop in ranges]
 
 
 def _parse_bars(document: dict[str, Any]) -> Bars | None:

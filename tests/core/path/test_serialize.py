@@ -53,6 +53,15 @@ def test_rolling_shutter_is_saved(motion, tmp_path):
         assert rows is None if value is motion else np.array_equal(again.rows, rows)
 
 
+def test_dissolves_are_saved(motion, tmp_path):
+    save_path(replace(motion, dissolves=[slice(10, 15)]), tmp_path / "path.json")
+    assert load_path(tmp_path / "path.json").dissolves == [slice(10, 15)]
+    document = json.loads((tmp_path / "path.json").read_text())
+    (tmp_path / "path.json").write_text(json.dumps(document | {"dissolves": [[10, 31]]}))
+    with pytest.raises(ClipError, match="the dissolves are not frames of the clip"):
+        load_path(tmp_path / "path.json")
+
+
 def test_uneven_times_are_saved_exactly(motion, tmp_path):
     times = np.cumsum(np.random.default_rng(2).uniform(0.02, 0.06, 30))
     for value in kinds(replace(motion, times=times)).values():
