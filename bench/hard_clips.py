@@ -22,13 +22,15 @@ WIDTH, HEIGHT, FPS = 480, 270, 30
 HARD_KINDS = (
     *("jello", "flashes", "partial flashes", "night", "film", "time-lapse", "page", "window", "letterbox"),
     *("pillarbox", "long lens", "dissolve", "parallax", "rain", "confetti", "logo", "strobe", "exposure"),
-    *("focus", "person", "repeated", "ticker", "still", "fast cuts"),
+    *("focus", "person", "repeated", "ticker", "still", "fast cuts", "fade", "dark cut"),
+    "night tripod",
 )
-STATIC_KINDS = ("page", "window", "time-lapse", "still")
+STATIC_KINDS = ("page", "window", "time-lapse", "still", "night tripod")
 SHAKE_PIXELS = {"long lens": 15.0, "jello": 1.0, **dict.fromkeys(STATIC_KINDS, 0.0)}  # of each axis; others: 3
 SHAKE_HERTZ = (0.9, 1.7, 2.9, 4.3, 6.1)
 BAR_PIXELS = {"letterbox": (0, 34), "pillarbox": (60, 0)}  # width and height of each bar
 DISSOLVE = (33, 57)  # first and last frame of the mixture
+FADE = (30, 40, 50, 60)  # the scene is gone from the second to the third of these frames
 FLASHES = {"flashes": (32, 58), "partial flashes": (26, 45, 64)}
 
 
@@ -43,7 +45,10 @@ class HardClip:
     @property
     def shots(self) -> list[slice]:
         """Slices of frames that show one scene; the second half of a dissolve is that of the second scene."""
-        middle = {"dissolve": sum(DISSOLVE) // 2 + 1, "fast cuts": self.length // 2}.get(self.kind, self.length)
+        middle = {
+            "dissolve": sum(DISSOLVE) // 2 + 1,
+            **dict.fromkeys(("fast cuts", "dark cut"), self.length // 2),
+        }.get(self.kind, self.length)
         return [slice(a, b) for a, b in ((0, middle), (middle, self.length)) if b > a]
 
     @property
@@ -192,6 +197,18 @@ class HardClip:
         if middle - 3 <= i < middle:
             return make_scene(self.seed + 10 + i - middle)[100 : 100 + HEIGHT, 200 : 200 + WIDTH].astype(np.float32)
         return self._view(i, self._scene if i < middle else self._other_scene)
+
+    def _draw_fade(self, i: int, random: np.random.Generator) -> Image:
+        """The scene fades to black and comes back."""
+        return self._view(i) * np.interp(i, FADE, [1, 0, 0, 1]) + random.normal(0, 0.7, (HEIGHT, WIDTH, 3))
+
+    def _draw_dark_cut(self, i: int, random: np.random.Generator) -> Image:
+        """A cut between two scenes by night."""
+        scene = self._scene if i < self.length // 2 else self._other_scene
+        return self._view(i, scene) * 0.04 + 6 + random.normal(0, 2, (HEIGHT, WIDTH, 3))
+
+    def _draw_night_tripod(self, i: int, random: np.random.Generator) -> Image:
+        return self._draw_night(i, random)
 
     def _draw_parallax(self, i: int, random: np.random.Generator) -> Image:
         near = self._view(i, self._other_scene, 2.5)
