@@ -151,10 +151,9 @@ def keyframes_input() -> io.Input:
         default="",
         multiline=True,
         optional=True,
-        tooltip="Changes over time: a JSON list such as "
-        '[{"time": 0, "strength": 1}, {"time": 5, "strength": 0.5, "center": [0.4, 0.5]}]. time in seconds; each entry '
-        "may set strength (0 to 1), max_zoom (with crop-adaptive) and center (of the crop, with a crop), which go "
-        "smoothly from one entry to the next. Empty: none.",
+        tooltip="Changes over time: a JSON list of entries with time, in seconds, and strength (0 to 1), max_zoom "
+        "(with crop-adaptive) or center (of the crop, such as [0.4, 0.5]). Values go smoothly from one entry to the "
+        "next. Empty: none. The help page has an example.",
     )
 
 

@@ -1,4 +1,4 @@
-"""Keyframes: the strength, the largest zoom and the center of the crop over the time of a clip.
+"""Keyframes: strength, largest zoom and center of the crop over time.
 
     [{"time": 0, "max_zoom": 1.1}, {"time": 4.5, "max_zoom": 1.4, "center": [0.4, 0.5]}, {"time": 6, "strength": 0.5}]
 
@@ -35,7 +35,9 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Keyframe:
-    """What a stabilization aims at from a time on; None leaves a value to the other keyframes.
+    """What a stabilization aims at from a time on.
+
+    None leaves a value to the other keyframes.
 
     time: in seconds after the first frame of the clip, by its timestamps. strength: the share of the shake that is
     removed, 0 to 1, in addition to that of each axis. max_zoom: the largest magnification of the crop, 1 or more.
@@ -56,10 +58,10 @@ class Keyframe:
         if self.max_zoom is not None and not (_is_number(self.max_zoom) and self.max_zoom >= 1):
             raise ClipError(f"max_zoom is {self.max_zoom!r}; it is a magnification of 1 or more (1.2 is 20 %)")
         if self.center is not None:
-            center: Any = self.center
-            is_pair = isinstance(center, (list, tuple)) and len(cast("Sequence[Any]", center)) == 2
-            if not is_pair or not all(_is_number(share) and 0 <= share <= 1 for share in center):
-                raise ClipError(f"center is {center!r}; it is x and y, each from 0 to 1: [0.5, 0.5] is the middle")
+            given = cast("Any", self.center)
+            center = cast("Sequence[Any]", given) if isinstance(given, (list, tuple)) else ()
+            if len(center) != 2 or not all(_is_number(share) and 0 <= share <= 1 for share in center):
+                raise ClipError(f"center is {given!r}; it is x and y, each from 0 to 1: [0.5, 0.5] is the middle")
             object.__setattr__(self, "center", (float(center[0]), float(center[1])))  # a list becomes a tuple
         if self.strength is None and self.max_zoom is None and self.center is None:
             raise ClipError(f"the keyframe at {self.time:g} s sets nothing; give it strength, max_zoom or center")
@@ -121,7 +123,10 @@ def _parse_entry(entry: Any, place: str) -> Keyframe:
 
 
 def check_keyframes(keyframes: Sequence[Keyframe], source: str = "keyframes") -> tuple[Keyframe, ...]:
-    """Return the keyframes as a tuple; raise ClipError unless their times increase."""
+    """Return the keyframes as a tuple.
+
+    Raises ClipError unless their times increase.
+    """
     for number, (first, second) in enumerate(pairwise(keyframes), 2):
         if second.time <= first.time:
             raise ClipError(
@@ -141,10 +146,10 @@ def has_value(keyframes: Sequence[Keyframe], name: str) -> bool:
 
 
 def interpolate_keyframes(keyframes: Sequence[Keyframe], name: str, seconds: Array) -> Array:
-    """Interpolate the value of this name at times (N,) in seconds: (N,), or (N, 2) for the center.
+    """Interpolate the value of this name at times (N,) in seconds.
 
-    A cubic curve through the keyframes that give it, with a continuous speed and without overshoot (Fritsch and
-    Butland, 1984). At least one keyframe has to.
+    Returns (N,), or (N, 2) for the center. A cubic curve through the keyframes that give it, with a continuous speed
+    and without overshoot (Fritsch and Butland, 1984). At least one keyframe has to.
     """
     given = [keyframe for keyframe in keyframes if getattr(keyframe, name) is not None]
     times = np.array([keyframe.time for keyframe in given], np.float64)
@@ -175,7 +180,9 @@ def largest_zoom(keyframes: Sequence[Keyframe], max_zoom: float) -> float:
 
 
 def zoom_limits(keyframes: Sequence[Keyframe], max_zoom: float, correction: Correction) -> float | Array:
-    """Return the zoom that each frame may need, (N,); without keyframes of it, `max_zoom` for all.
+    """Return the zoom that each frame may need.
+
+    (N,); without keyframes of it, `max_zoom` for all.
 
     A zoom that adapts changes over `ADAPTIVE_SECONDS`: before a lower limit it has to be lower already.
     """
@@ -189,7 +196,7 @@ def zoom_limits(keyframes: Sequence[Keyframe], max_zoom: float, correction: Corr
 
 
 def apply_keyframes(correction: Correction, keyframes: Sequence[Keyframe], max_zoom: float | Array) -> Correction:
-    """Scale the correction by the strength over time, and move the view to the center over time.
+    """Follow the strength and the center over time.
 
     max_zoom: as from `zoom_limits`; the center moves no farther than a crop of this zoom can without a border.
     """

@@ -256,9 +256,9 @@ def attenuate_to_zoom(
 
 
 def max_strength_for_zoom(correction: Correction, max_zoom: float | NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the largest fraction of each correction that `max_zoom`, one or (N,), allows.
+    """Return the largest fraction of each correction that `max_zoom` allows.
 
-    (N,), in [0, 1].
+    (N,), in [0, 1]. max_zoom: one or (N,).
     """
     count = len(correction.matrices)
     limits = np.broadcast_to(np.asarray(max_zoom, np.float64), count)

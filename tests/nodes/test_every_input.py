@@ -249,6 +249,8 @@ def other_value(socket: dict[str, Any], call: Call) -> Any:
         return next(option for option in socket["options"] if option != default)
     if isinstance(default, bool):
         return not default
+    if name == "keyframes":
+        return '[{"time": 0, "strength": 0.5}]'
     if isinstance(default, str):
         return f"{default} and more"
     return default + 1 if default + 1 <= socket["max"] else (3 * socket["min"] + socket["max"]) / 4
