@@ -70,9 +70,10 @@ def is_cut(first: Planes, second: Planes, flow: Planes) -> bool:
 
 
 def are_unrelated(first: Planes, second: Planes) -> bool:
-    """Return whether two frames show different scenes, in spite of noise and however dark they are.
+    """Return whether two frames show different scenes, in spite of noise.
 
-    Luma (H, W) in [0, 1], the second one warped to the first. A gain or an offset of all pixels does not matter.
+    They may be dark. Luma (H, W) in [0, 1], the second one warped to the first. A gain or an offset of all pixels does
+    not matter.
     """
     least = max(MIN_SCENE_DIFFERENCE, MIN_DIFFERENCE_PER_NOISE * _noise_level(first))
     for size in SCENE_BLOCKS:
@@ -98,7 +99,7 @@ def _noise_level(plane: Planes) -> float:
 def _block_means(plane: Planes, size: int) -> Planes:
     """Average blocks of size x size pixels; those at the end may be smaller."""
     for axis in (0, 1):
-        starts = np.arange(0, plane.shape[axis], size)
+        starts = np.arange(0, plane.shape[axis], size, dtype=np.intp)
         counts = np.diff(np.append(starts, plane.shape[axis]))
         plane = np.add.reduceat(plane, starts, axis=axis) / np.expand_dims(counts, 1 - axis)
     return plane

@@ -25,7 +25,6 @@ from .motion.flow import FlowMethod, FlowModel, flow_model
 from .motion.gray_frame import MASK_MARGIN_PIXELS, Masks
 from .motion.readout_time import RollingShutter, with_rolling_shutter
 from .path.border import Border
-from .path.crossfade import crossfade
 from .path.keyframes import Keyframe, check_keyframes, has_value, largest_zoom
 from .path.motion import Motion
 from .path.smooth import Smoother, Smoothing
@@ -249,12 +248,13 @@ def correct_motion(
         strength=settings.strength,
         horizon=settings.horizon,
         keyframes=settings.keyframes,
+        dissolves=motion.dissolves,
     )
     # These follow a given path, however the camera moves.
     is_exact = settings.horizon > 0 or settings.smoothing in (Smoothing.LOCKED, Smoothing.L1)
     is_exact |= has_value(settings.keyframes, "center")
     planned = planned if is_exact else without_added_shake(planned)
-    return replace(crossfade(planned, motion.dissolves), bars=motion.bars)
+    return replace(planned, bars=motion.bars)
 
 
 def plan_stabilization(

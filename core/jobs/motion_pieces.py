@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -122,9 +122,11 @@ class MotionPieces:
         if body["settings"] != self._settings or body["piece"] != [frames.start, frames.stop]:
             self._report_difference(body)
             return
-        columns = {column: np.array(body[column], float).reshape(shape) for column, shape in _COLUMNS.items()}
-        columns["thumbnails"] = columns["thumbnails"].astype(np.uint8)
-        motion = Motion(info=self._info, **columns)
+        steps, confidence, agreement, links, thumbnails = (
+            np.array(body[column], float).reshape(shape) for column, shape in _COLUMNS.items()
+        )
+        motion = Motion(steps, confidence, self._info, agreement=agreement, links=links)
+        motion = replace(motion, thumbnails=thumbnails.astype(np.uint8))
         start_map, end_map = (np.array(body[name]).reshape(ALL_INLIERS.shape) for name in ("start_map", "end_map"))
         self._pieces[index] = MotionPiece(frames, body["first"], motion, start_map, end_map)
 
@@ -173,12 +175,13 @@ class MotionPieces:
         """The motion of the clip, as `estimate_from_luma` returns it."""
         pieces = [self._pieces[index] for index in range(len(self.ranges))]
         rows = [slice(piece.frame_range.start - piece.first, None) for piece in pieces]
-        columns = {
-            name: np.concatenate([getattr(piece.motion, name)[own] for piece, own in zip(pieces, rows, strict=True)])
+        steps, confidence, agreement, thumbnails = (
+            np.concatenate([getattr(piece.motion, name)[own] for piece, own in zip(pieces, rows, strict=True)])
             for name in ("steps", "confidence", "agreement", "thumbnails")
-        }
-        links = [_measured(piece.motion.links) + _LINK_ENDS * piece.first for piece in pieces]
-        return Motion(info=self._info, links=np.concatenate(links), **columns)
+        )
+        links = np.concatenate([_measured(piece.motion.links) + _LINK_ENDS * piece.first for piece in pieces])
+        motion = Motion(steps, confidence, self._info, agreement=agreement, links=links)
+        return replace(motion, thumbnails=thumbnails)
 
     def _estimate(self, frames: range, reader: FrameReader, state: State, keep: int) -> tuple[Motion, InlierMap]:
         planes = (gray.numpy() for gray in reader.read_range(frames, keep))

@@ -1,4 +1,4 @@
-"""Find dissolves: transitions of up to a second in which one scene fades into another.
+"""Find dissolves: one scene fades into another within a second.
 
 In a dissolve the thumbnails of the frames (transitions.py) lie on a straight line: each is a mixture of those before
 and after it, by least squares, whose share grows from 0 to 1. Shake and noise cancel in blocks of a sixteenth of the
@@ -28,7 +28,10 @@ Array = NDArray[np.float32]
 
 
 class Dissolve(NamedTuple):
-    """A dissolve: the first and last frame that are mixed, the first one that mostly shows the second scene."""
+    """A dissolve.
+
+    first, last: the mixed frames. middle: the first frame that mostly shows the second scene. residual: of the fit.
+    """
 
     first: int
     middle: int
@@ -37,7 +40,10 @@ class Dissolve(NamedTuple):
 
 
 def find_dissolves(thumbnails: NDArray[np.uint8], fps: float) -> list[Dissolve]:
-    """Find the dissolves of a clip, in order, from the thumbnails (N, 144) of its frames."""
+    """Find the dissolves of a clip, in order.
+
+    thumbnails: (N, 144), of its frames.
+    """
     longest = ceil(MAX_SECONDS * fps)
     lengths = sorted({max(MIN_MIXED_FRAMES, round(longest * share)) + 1 for share in LENGTHS})
     candidates = sorted(
@@ -52,7 +58,10 @@ def find_dissolves(thumbnails: NDArray[np.uint8], fps: float) -> list[Dissolve]:
 
 
 def _find_with_length(thumbnails: NDArray[np.uint8], length: int) -> Iterator[Dissolve]:
-    """Yield the dissolves between frames that are `length` apart; the same one may come several times."""
+    """Yield the dissolves between frames that are `length` apart.
+
+    The same one may come several times.
+    """
     for part in geometry.chunks(max(0, len(thumbnails) - length)):
         own = thumbnails[part.start : part.stop + length].astype(np.float32)
         first, last = own[:-length], own[length:]
@@ -68,9 +77,9 @@ def _find_with_length(thumbnails: NDArray[np.uint8], length: int) -> Iterator[Di
 
 
 def _fit_mixture(frames: Array, start: int) -> Dissolve | None:
-    """Return the dissolve from the first to the last of the thumbnails (n, 144), if these are mixtures of both.
+    """Return the dissolve from the first to the last thumbnail.
 
-    start: number of the first frame.
+    None unless the thumbnails (n, 144) are mixtures of these two. start: number of the first frame.
     """
     difference = frames[-1] - frames[0]
     power = float(difference @ difference)

@@ -14,7 +14,10 @@ MIN_CORRELATION = 0.5  # of the views before and after, if they are of one scene
 
 
 class BlackRun(NamedTuple):
-    """Black frames: the first one, the first visible one after them, and whether one scene is on both sides."""
+    """Black frames from `start` to before `stop`.
+
+    is_one_scene: whether one scene is on both sides.
+    """
 
     start: int
     stop: int
@@ -22,7 +25,10 @@ class BlackRun(NamedTuple):
 
 
 def find_black_runs(thumbnails: NDArray[np.uint8], fps: float) -> list[BlackRun]:
-    """Find runs of black frames next to visible ones, from the thumbnails (N, 144) of the frames of a clip."""
+    """Find runs of black frames next to visible ones.
+
+    thumbnails: (N, 144), of the frames of a clip.
+    """
     contrast, look = thumbnails.std(axis=1), max(1, round(LOOK_SECONDS * fps))
     black = (contrast < MAX_BLACK_CONTRAST) & (thumbnails.mean(axis=1) < MAX_BLACK)
     edges = np.flatnonzero(np.diff(black, prepend=False, append=False)).reshape(-1, 2)

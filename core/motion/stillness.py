@@ -50,20 +50,21 @@ def is_still(first: GrayFrame, second: GrayFrame) -> bool:
 
 
 def _agree_with_rest(moved: Array, std: Array) -> bool:
-    """Return whether the displacements (B, 2) of noisy blocks are those of a camera at rest.
+    """Return whether displacements of noisy blocks are those of a still camera.
 
-    By a fit of a shift, a turn and a zoom, each of which has to be zero within its error. std: (B,).
+    moved: (B, 2). By a fit of a shift, a turn and a zoom, each of which has to be zero within its error. std: (B,).
     """
-    y, x = np.mgrid[: BLOCKS[0], : BLOCKS[1]].reshape(2, -1)
-    x, y = x / (BLOCKS[1] / 2) - 1 + 1 / BLOCKS[1], (y + 0.5 - BLOCKS[0] / 2) / (BLOCKS[1] / 2)
+    rows, columns = BLOCKS
+    x: Array = np.tile((np.arange(columns) + 0.5) * 2 / columns - 1, rows)
+    y: Array = np.repeat((np.arange(rows) + 0.5 - rows / 2) * 2 / columns, columns)
     one, zero = np.ones_like(x), np.zeros_like(x)
     design = np.stack([[one, zero], [zero, one], [-y, x], [x, y]], axis=-1).swapaxes(0, 1)  # (B, 2, 4)
     weight = 1 / np.maximum(std, UNCHANGED_PIXELS) ** 2
-    normal = np.einsum("bci,b,bcj->ij", design, weight, design)
+    normal: Array = np.einsum("bci,b,bcj->ij", design, weight, design)
     if np.count_nonzero(weight) < MIN_BLOCKS or np.sqrt(np.linalg.inv(normal)[0, 0]) > MAX_MOTION_STD:
         return False
-    rhs = np.einsum("bci,b,bc->i", design, weight, moved)
-    return bool(rhs @ np.linalg.solve(normal, rhs) < MAX_CHI_SQUARE)
+    rhs: Array = np.einsum("bci,b,bc->i", design, weight, moved)
+    return float(rhs @ np.linalg.solve(normal, rhs)) < MAX_CHI_SQUARE
 
 
 def block_displacements(first: GrayFrame, second: GrayFrame) -> tuple[Array, Array]:

@@ -1,4 +1,4 @@
-"""Dissolves and fades: transitions between scenes that no pair of neighboring frames shows.
+"""Dissolves and fades: transitions that no two neighboring frames show.
 
 They are found in thumbnails, which are recorded while motion is measured.
 """
@@ -32,10 +32,10 @@ def thumbnail(plane: Plane) -> NDArray[np.uint8]:
 
 
 def resolve_transitions(motion: Motion) -> Motion:
-    """Return the motion with one cut per transition between scenes, and no motion while nothing is visible.
+    """Return the motion with one cut per transition between scenes.
 
-    The cut of a dissolve is in its middle, that of a fade to another scene in the middle of the black frames; a fade of
-    one scene has none. The result has no thumbnails.
+    While nothing is visible, there is no motion. The cut of a dissolve is in its middle, that of a fade to another
+    scene in the middle of the black frames; a fade of one scene has none. The result has no thumbnails.
     """
     if motion.thumbnails is None:
         return motion
@@ -55,6 +55,6 @@ def resolve_transitions(motion: Motion) -> Motion:
 
 
 def _remove_cuts(confidence: NDArray[np.float64], frames: slice) -> None:
-    """Make steps of cuts unknown, in place; the first frame of the clip is none."""
+    """Make steps of cuts unknown, in place, except at the first frame."""
     frames = slice(max(1, frames.start), frames.stop)
     confidence[frames] = np.where(confidence[frames] == 0, UNKNOWN, confidence[frames])

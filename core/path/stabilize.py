@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from .border import Border
+from .crossfade import join_dissolved_shots
 from .follow_moves import follow_moves
 from .keyframes import Keyframe, apply_keyframes, has_value, largest_zoom, zoom_limits
 from .smooth import Smoother, Smoothing, smooth
@@ -29,6 +30,7 @@ def plan_correction(
     strength: Strength | None = None,
     horizon: float = 0.0,
     keyframes: Sequence[Keyframe] = (),
+    dissolves: Sequence[slice] = (),
 ) -> Correction:
     """The correction that stabilizes the clip with the path `measured`.
 
@@ -37,6 +39,7 @@ def plan_correction(
     the warp; for a crop, no frame needs more magnification than `max_zoom` to be filled (1.2 means 20 %), and the
     correction is reduced where it would, or where an invisible reduction saves crop (`trim_peaks`; not of exact paths).
     keyframes: strength, max_zoom and center over time, in place of one max_zoom; the last two are of a crop.
+    dissolves: as in `Motion`; the shots that meet in one are joined, see crossfade.py.
     Raises ClipError as `smooth` does.
     """
     largest = largest_zoom(keyframes, max_zoom)
@@ -48,6 +51,7 @@ def plan_correction(
     is_exact = horizon > 0 or method in (Smoothing.LOCKED, Smoothing.L1)
     if not is_exact and method is not Smoothing.KALMAN_CAUSAL:
         planned = follow_moves(planned, seconds=seconds)
+    planned = join_dissolved_shots(planned, dissolves)
     limits = zoom_limits(keyframes, max_zoom, planned)
     planned = apply_keyframes(planned, keyframes, limits)
     if Border(border) not in (Border.CROP, Border.CROP_ADAPTIVE):
