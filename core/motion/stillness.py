@@ -59,9 +59,12 @@ def _agree_with_rest(moved: Array, std: Array) -> bool:
     y: Array = np.repeat((np.arange(rows) + 0.5 - rows / 2) * 2 / columns, columns)
     one, zero = np.ones_like(x), np.zeros_like(x)
     design = np.stack([[one, zero], [zero, one], [-y, x], [x, y]], axis=-1).swapaxes(0, 1)  # (B, 2, 4)
-    weight = 1 / np.maximum(std, UNCHANGED_PIXELS) ** 2
+    known = np.isfinite(std)
+    if np.count_nonzero(known) < MIN_BLOCKS:
+        return False
+    weight = 1 / np.maximum(std, np.median(std[known])) ** 2  # a logo does not outweigh the scene
     normal: Array = np.einsum("bci,b,bcj->ij", design, weight, design)
-    if np.count_nonzero(weight) < MIN_BLOCKS or np.sqrt(np.linalg.inv(normal)[0, 0]) > MAX_MOTION_STD:
+    if np.sqrt(np.linalg.inv(normal)[0, 0]) > MAX_MOTION_STD:
         return False
     rhs: Array = np.einsum("bci,b,bc->i", design, weight, moved)
     return float(rhs @ np.linalg.solve(normal, rhs)) < MAX_CHI_SQUARE

@@ -72,6 +72,13 @@ def test_at_night_all_blocks_together_tell_whether_a_camera_rests(pose, still):
     assert is_still(*frames) is still
 
 
+def test_a_logo_over_a_noisy_scene_is_no_rest():
+    planes = [frame.plane.copy() for frame in by_night([[0, 0, 0, 0], [0.2, 0, 0, 0]])]
+    for plane in planes:
+        plane[..., 20:70, 20:80] = make_texture(50, 60, 7)[0, 0].numpy()
+    assert not is_still(*(GrayFrame.of(plane.reshape(1, 1, HEIGHT, WIDTH)) for plane in planes))
+
+
 def test_blocks_measure_their_displacement():
     moved, std = block_displacements(*grays(film([0.0, 0.2], noise=0.002)))
     distance = np.hypot(*moved.T)
