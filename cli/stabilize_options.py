@@ -7,6 +7,7 @@ from dataclasses import asdict
 
 from ..core.motion.flow import FlowMethod
 from ..core.path.border import Border
+from ..core.path.mesh_smooth import MeshWarp
 from ..core.path.smooth import Smoothing
 from ..core.path.strength import AXIS_LABELS, Strength
 from ..core.stabilize import StabilizeSettings
@@ -74,6 +75,12 @@ def add_stabilize_options(parser: argparse.ArgumentParser) -> None:
         help="black bars around the image, which stay in place: auto detects them, none moves them with the image, and "
         "four numbers are the pixels at the left, top, right and bottom (default auto)",
     )
+    add_enum_option(
+        parser,
+        "--mesh",
+        settings.mesh,
+        "whether frames are bent by a mesh: auto where the scene has depth, or textures swim, and it leaves less shake",
+    )
 
 
 def stabilize_settings(args: argparse.Namespace) -> StabilizeSettings:
@@ -89,4 +96,5 @@ def stabilize_settings(args: argparse.Namespace) -> StabilizeSettings:
         rolling_shutter=args.rolling_shutter,
         reference=args.reference,
         bars=args.bars,
+        mesh=MeshWarp(args.mesh),
     )

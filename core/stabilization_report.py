@@ -31,7 +31,7 @@ class StabilizationReport:
     frame time; 0 where it was not corrected. doubtful_steps: share, 0 to 1, of the steps between frames that could not
     be measured reliably and were interpolated. jitter_before, jitter_after: root mean square distance of the frames
     from a smooth motion, in pixels, by the measured motion: errors of the measurement are not included. None where all
-    shots are too short to evaluate.
+    shots are too short to evaluate. mesh: share of the frames, 0 to 1, that a mesh bends.
     """
 
     zoom_mean: float
@@ -43,6 +43,7 @@ class StabilizationReport:
     jitter_before: float | None
     jitter_after: float | None
     bars: Bars | None = None
+    mesh: float = 0.0
 
     def as_dict(self) -> dict[str, object]:
         """The report as JSON values."""
@@ -56,6 +57,7 @@ class StabilizationReport:
             "jitter_before": None if self.jitter_before is None else round(self.jitter_before, 3),
             "jitter_after": None if self.jitter_after is None else round(self.jitter_after, 3),
             "bars": None if self.bars is None else asdict(self.bars),
+            "mesh": round(self.mesh, 4),
         }
 
     def __str__(self) -> str:
@@ -72,6 +74,8 @@ class StabilizationReport:
             parts.append(f"bars of {self.bars} px")
         if self.readout:
             parts.append(f"readout {self.readout:.2f} of a frame")
+        if self.mesh:
+            parts.append(f"a mesh bends {self.mesh:.0%} of the frames")
         if self.doubtful_steps:
             parts.append(f"{self.doubtful_steps:.1%} of the steps doubtful")
         if self.jitter_before is not None and self.jitter_after is not None:
@@ -99,6 +103,7 @@ def report_stabilization(motion: Motion, correction: Correction, border: Border)
         jitter_before=_jitter(measured, measured.poses),
         jitter_after=_jitter(measured, measured.corrected(correction).poses),
         bars=correction.bars,
+        mesh=0.0 if correction.mesh is None else float(correction.mesh.any(axis=(1, 2, 3)).mean()),
     )
 
 

@@ -24,6 +24,7 @@ from .motion.flow import FlowMethod, FlowModel, flow_model
 from .motion.gray_frame import MASK_MARGIN_PIXELS, Masks
 from .motion.readout_time import RollingShutter, with_rolling_shutter
 from .path.border import Border
+from .path.mesh_smooth import MeshWarp, with_mesh
 from .path.motion import Motion
 from .path.smooth import Smoother, Smoothing
 from .path.stabilize import plan_correction
@@ -60,6 +61,8 @@ class StabilizeSettings:
     pad: pixels added to each side of the frame; 0 for the crops.
     bars: black bars around the image, which stay in place: AUTO detects them, see `find_bars`; NONE takes them for a
     part of the image, and so does a pad; or `Bars`.
+    mesh: AUTO bends frames with a mesh where it leaves less shake than a homography, in scenes with depth and where
+    textures move by themselves; OFF never does.
     Raises ClipError for a value outside its range, ValueError for a name that is no member of its enum.
     """
 
@@ -74,9 +77,11 @@ class StabilizeSettings:
     reference: int | None = None
     pad: int = 0
     bars: BarDetection | Bars = BarDetection.AUTO
+    mesh: MeshWarp = MeshWarp.OFF
 
     def __post_init__(self) -> None:
         values: dict[str, object] = {"border": Border(self.border), "flow": FlowMethod(self.flow)}
+        values["mesh"] = MeshWarp(self.mesh)
         if not callable(self.smoothing):
             values["smoothing"] = Smoothing(self.smoothing)
         if isinstance(self.rolling_shutter, str):
@@ -136,8 +141,9 @@ def measure_motion(
     flow = flow_model(settings.flow, device) if flow is None else flow
     bars = with_known_bars(settings, clip).bars
     mask = mask if isinstance(bars, BarDetection) else _with_bars(mask, bars, clip.info)
+    with_residuals = settings.mesh is not MeshWarp.OFF
     if job is None:
-        motion = estimate_motion(clip, flow, side=side, mask=mask)
+        motion = estimate_motion(clip, flow, side=side, mask=mask, with_residuals=with_residuals)
     else:
         from .jobs.motion_cache import cached_motion
         from .jobs.segments import SEGMENT_SECONDS
@@ -145,7 +151,9 @@ def measure_motion(
         if callable(mask):
             raise ClipError("a job cannot compare masks that a function computes; give them as a tensor (N, H, W)")
         seconds = SEGMENT_SECONDS if segment_seconds is None else segment_seconds
-        motion = cached_motion(job, clip, flow, side=side, mask=mask, segment_seconds=seconds)
+        motion = cached_motion(
+            job, clip, flow, side=side, mask=mask, segment_seconds=seconds, with_residuals=with_residuals
+        )
     motion = motion if isinstance(bars, BarDetection) else motion.inside(bars)
     return with_rolling_shutter(motion, settings.readout_time)
 
@@ -169,7 +177,10 @@ def measure_motion_share(
     bars = with_known_bars(settings, clip).bars
     mask = mask if isinstance(bars, BarDetection) else _with_bars(mask, bars, clip.info)
     flow = flow_model(settings.flow)
-    return measure_share(job, clip, flow, index, count, mask=mask, segment_seconds=segment_seconds)
+    with_residuals = settings.mesh is not MeshWarp.OFF
+    return measure_share(
+        job, clip, flow, index, count, mask=mask, segment_seconds=segment_seconds, with_residuals=with_residuals
+    )
 
 
 def with_known_bars(settings: StabilizeSettings, clip: Clip) -> StabilizeSettings:
@@ -217,9 +228,10 @@ def correct_motion(
     Raises ClipError as `smooth` does, for instance for a reference beyond the clip or LEARNED without `load_smoother`.
     """
     measured = Trajectory.of(motion)
+    smoother = _resolve_smoother(settings, measured.info, load_smoother)
     planned = plan_correction(
         measured,
-        _resolve_smoother(settings, measured.info, load_smoother),
+        smoother,
         settings.seconds,
         border=settings.border,
         max_zoom=settings.max_zoom,
@@ -229,7 +241,11 @@ def correct_motion(
     )
     # These follow a given path, however the camera moves.
     is_exact = settings.horizon > 0 or settings.smoothing in (Smoothing.LOCKED, Smoothing.L1)
-    return replace(planned if is_exact else without_added_shake(planned), bars=motion.bars)
+    planned = planned if is_exact else without_added_shake(planned)
+    if settings.mesh is MeshWarp.AUTO:
+        max_zoom = settings.max_zoom if settings.is_cropped else None
+        planned = with_mesh(planned, motion, smoother, settings.seconds, max_zoom=max_zoom)
+    return replace(planned, bars=motion.bars)
 
 
 def plan_stabilization(

@@ -10,6 +10,7 @@ from ..core.motion.estimate import WORKING_SIDE
 from ..core.motion.flow import FlowMethod
 from ..core.motion.readout_time import RollingShutter
 from ..core.path.border import Border
+from ..core.path.mesh_smooth import MeshWarp
 from ..core.path.smooth import Smoothing
 from ..core.path.strength import AXIS_LABELS
 from ..core.stabilize import StabilizeSettings
@@ -143,6 +144,19 @@ def strength_inputs() -> list[io.Input]:
         "Level is how the shot is mostly held; with locked, how the reference frame is.",
     )
     return [*strengths, horizon]
+
+
+def mesh_input() -> io.Input:
+    return io.Combo.Input(
+        "mesh",
+        display_name="mesh warp",
+        options=combo_options(MeshWarp),
+        default=STABILIZE_DEFAULTS.mesh.value,
+        optional=True,
+        tooltip="Bends the frame where one movement of the whole frame cannot hold it still: near and far things that "
+        "shake differently, or swimming textures of generated video. auto: only in shots that it makes steadier. off: "
+        "never.",
+    )
 
 
 def border_input(tooltip: str, default: Border = STABILIZE_DEFAULTS.border) -> io.Input:

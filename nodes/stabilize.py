@@ -8,6 +8,7 @@ from torch import Tensor
 from ..core.motion.flow import FlowMethod
 from ..core.motion.readout_time import RollingShutter
 from ..core.path.border import Border
+from ..core.path.mesh_smooth import MeshWarp
 from ..core.path.smooth import Smoothing
 from ..core.path.strength import Strength
 from ..core.pipeline.warp_op import WarpOp
@@ -35,7 +36,7 @@ class StabilizeVideo(io.ComfyNode):
             description="Takes the shake out of a clip: Estimate Flow, Smooth Trajectory and Warp/Pad Frames in one. "
             "Take the three apart to upscale in between, or to try settings without measuring again.",
             advanced="fps, method, rolling_shutter, resumable, strength_x, strength_y, strength_roll, strength_zoom, "
-            "strength_tilt, horizon",
+            "strength_tilt, horizon, mesh",
             inputs=[
                 ImageOrVideoType.Input(
                     "frames",
@@ -57,6 +58,7 @@ class StabilizeVideo(io.ComfyNode):
                 shared.rolling_shutter_input(),
                 shared.resumable_input(),
                 *shared.strength_inputs(),
+                shared.mesh_input(),
             ],
             hidden=[io.Hidden.dynprompt],
             outputs=[
@@ -104,6 +106,7 @@ class StabilizeVideo(io.ComfyNode):
         strength_zoom: float = 1.0,
         strength_tilt: float = 1.0,
         horizon: float = shared.STABILIZE_DEFAULTS.horizon,
+        mesh: str = shared.STABILIZE_DEFAULTS.mesh.value,
     ) -> io.NodeOutput:
         check_links(cls, frames)
         settings = StabilizeSettings(
@@ -115,6 +118,7 @@ class StabilizeVideo(io.ComfyNode):
             strength=Strength(strength_x, strength_y, strength_roll, strength_zoom, strength_tilt),
             horizon=horizon,
             rolling_shutter=RollingShutter(rolling_shutter),
+            mesh=MeshWarp(mesh),
         )
         motion, job_folders = measure_input_motion(frames, fps, settings, mask, resumable)
         correction, plot, info = correct_and_plot(motion, settings)

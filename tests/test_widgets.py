@@ -8,8 +8,8 @@ import schemas
 NODES = {node.node_id.removeprefix("SteadyScale_"): node for node in schemas.read_schemas()}
 EXPERT_INPUTS = {
     "fps", "tile", "precision", "alpha", "linear_light", "compile_network", "resumable", "rolling_shutter", "detail",
-    "reference", "strength_x", "strength_y", "strength_roll", "strength_zoom", "strength_tilt", "horizon", "seed",
-    "steps", "crop", "batch", "learning_rate", "adversarial",
+    "reference", "strength_x", "strength_y", "strength_roll", "strength_zoom", "strength_tilt", "horizon", "mesh",
+    "seed", "steps", "crop", "batch", "learning_rate", "adversarial",
 }  # fmt: skip
 MAX_VISIBLE = 5
 

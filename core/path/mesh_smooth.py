@@ -1,0 +1,221 @@
+"""Smooth the motion that homographies leave, as offsets of a mesh.
+
+Each vertex has a profile: the residual motion of the content near it, accumulated over a shot (Liu et al., MeshFlow,
+2016). The profile is smoothed as the path of the camera is, and its deviation moves the vertex. The mesh is used in
+shots in which much moves that way, for a reason that holds for the whole shot: because the scene has depth, so that
+the deviations go with the shake of the camera, or because textures move by themselves all over the frame. Subjects that
+move before a background do neither.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from enum import Enum
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .. import geometry
+from .even_time import even_grid, is_constant_rate
+from .mesh import (
+    MAX_SLOPE,
+    MESH_SHAPE,
+    MeshOffsets,
+    mean_of_neighbors,
+    median_of_neighbors,
+    mesh_vertices,
+    quantize,
+)
+from .motion import Motion
+from .rolling_shutter import rectify_points
+from .smooth import Smoother, Smoothing
+from .smoothers.kalman import kalman
+from .trajectory import Correction, Trajectory, is_reliable
+from .zoom import slice_correction, zooms_to_fill
+
+MESH_SECONDS = 2.0  # longest period of the smoothing: content stays near a vertex for a short time only
+MAX_OFFSET = 0.04  # frame widths
+STILL_SPEED, FAST_SPEED = 0.1, 0.25  # frame widths per second at which content passes a vertex: full effect, none
+MIN_PIXELS = 0.00125  # frame widths: root mean square of the deviations in a shot that uses a mesh
+MIN_SHAKE_SHARE = 0.5  # of the deviations, that the shake of the camera explains in a scene with depth
+MIN_AREA = 0.85  # of the frame, in which textures move by themselves
+MIN_GAIN = 0.3  # share of the deviations that the mesh removes
+STRENGTHS = (1.0, 0.75, 0.5, 0.25)
+MIN_FRAMES = 8
+
+Array = NDArray[np.float64]
+
+
+class MeshWarp(str, Enum):
+    """Whether frames are bent by a mesh: where it helps, or never."""
+
+    AUTO = "auto"
+    OFF = "off"
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What speaks for a mesh in a shot.
+
+    deviation: root mean square over vertices and frames, in frame widths. shake_share: of its energy, that the shake of
+    the camera explains. area: share of the vertices that deviate by `MIN_PIXELS`. gain: share of the deviation that the
+    mesh removes.
+    """
+
+    deviation: float
+    shake_share: float
+    area: float
+    gain: float
+
+    @property
+    def suffices(self) -> bool:
+        is_depth = self.shake_share >= MIN_SHAKE_SHARE
+        return self.deviation >= MIN_PIXELS and self.gain >= MIN_GAIN and (is_depth or self.area >= MIN_AREA)
+
+
+def with_mesh(
+    correction: Correction,
+    motion: Motion,
+    method: Smoothing | Smoother = Smoothing.KALMAN,
+    seconds: float = 4.0,
+    *,
+    max_zoom: float | None = None,
+) -> Correction:
+    """Add a mesh to the correction of a measured motion, in the shots that gain by it.
+
+    motion: with residuals. method, seconds: as for `smooth`; methods that are no mean smooth the mesh as KALMAN does.
+    max_zoom: offsets are reduced where a crop would need more; None for borders that do not crop.
+    Returns the same correction if no shot gains.
+    """
+    if motion.residuals is None or correction.poses is None:
+        return correction
+    smoother = method.smoother if isinstance(method, Smoothing) else None
+    mesh = np.zeros(motion.residuals.shape, np.float32)
+    for shot in correction.shots:
+        if shot.stop - shot.start < MIN_FRAMES:
+            continue
+        offsets, evidence = shot_mesh(correction, motion, shot, smoother or kalman, min(seconds, MESH_SECONDS))
+        if evidence.suffices:
+            mesh[shot] = _limit_zoom(slice_correction(correction, shot), offsets, max_zoom)
+    return replace(correction, mesh=mesh) if mesh.any() else correction
+
+
+def shot_mesh(
+    correction: Correction, motion: Motion, shot: slice, smoother: Smoother, seconds: float
+) -> tuple[MeshOffsets, Evidence]:
+    """Return the offsets of a shot (n, *MESH_SHAPE, 2), and what speaks for them."""
+    info, times, period = correction.info, correction.frame_times[shot], seconds * float(correction.info.fps)
+    residuals = _rectified_residuals(motion, shot)
+    profile = np.cumsum(residuals, axis=0, dtype=np.float64).reshape(len(residuals), -1)
+    smooth_profile = _smooth_table(profile, times, period, smoother)
+    deviation = (profile - smooth_profile).astype(np.float32).reshape(residuals.shape)
+    share = _still_share(correction, shot, smooth_profile.reshape(residuals.shape))
+    offsets = mean_of_neighbors(deviation * share[..., None])
+    offsets = _limit_slope(_limit_size(offsets, MAX_OFFSET * info.width), info.width, info.height)
+
+    energy = float(np.square(deviation).mean())
+    shake = geometry.to_tangents(correction.matrices[shot])[:, :4]
+    shake = shake - _smooth_table(shake, times, period, smoother)
+    width = max(info.width, 1)
+    evidence = Evidence(
+        deviation=float(np.sqrt(2 * energy)) / width,
+        shake_share=_explained_share(shake, deviation.reshape(len(deviation), -1)),
+        area=float((np.square(deviation).sum(axis=-1).mean(axis=0) >= (MIN_PIXELS * width) ** 2).mean()),
+        gain=1 - float(np.sqrt(np.square(deviation - offsets).mean() / max(energy, 1e-12))),
+    )
+    return offsets, evidence
+
+
+def _rectified_residuals(motion: Motion, shot: slice) -> MeshOffsets:
+    """Residuals of a shot without unreliable ones, and without what the rows of a rolling shutter explain."""
+    assert motion.residuals is not None
+    residuals = motion.residuals[shot].copy()
+    residuals[~is_reliable(motion.confidence[shot], motion.steps[shot])] = 0
+    residuals[0] = 0
+    residuals = median_of_neighbors(residuals)
+    if not motion.readout:
+        return residuals
+    measured = Trajectory.of(motion)
+    assert measured.rows is not None
+    width, height = motion.info.width, motion.info.height
+    vertices = mesh_vertices(width, height).reshape(1, -1, 2)
+    steps = geometry.inverse(measured.poses[shot][1:]) @ measured.poses[shot][:-1]
+    before = rectify_points(measured.rows[shot][:-1], vertices, height)
+    moved = geometry.transform_points(motion.steps[shot][1:], vertices) + residuals[1:].reshape(len(steps), -1, 2)
+    after = rectify_points(measured.rows[shot][1:], moved, height)
+    residuals[1:] = (after - geometry.transform_points(steps, before)).reshape(-1, *MESH_SHAPE, 2)
+    residuals[~is_reliable(motion.confidence[shot], motion.steps[shot])] = 0
+    return residuals
+
+
+def _smooth_table(values: Array, times: Array, period: float, smoother: Smoother) -> Array:
+    """Smooth the columns (n, k) of one shot. times, period: in frame times."""
+    if is_constant_rate(times):
+        return smoother(values, period)
+    grid = even_grid(times)
+    smoothed = smoother(_resample(values, times, grid), period / float(grid[1] - grid[0]))
+    return _resample(smoothed, grid, times)
+
+
+def _resample(values: Array, times: Array, at: Array) -> Array:
+    """Interpolate the columns (n, k) linearly at other times."""
+    columns: list[Array] = [np.interp(at, times, column) for column in values.T]
+    return np.stack(columns, axis=-1)
+
+
+def _still_share(correction: Correction, shot: slice, smooth_profile: Array) -> NDArray[np.float32]:
+    """Return how far a vertex shows the same content for long: (n, *MESH_SHAPE), in [0, 1].
+
+    The profile of a vertex that content passes quickly is not that of any content.
+    """
+    assert correction.poses is not None
+    info = correction.info
+    wanted = geometry.normalize(correction.poses[shot] @ geometry.inverse(correction.matrices[shot]))
+    vertices = mesh_vertices(info.width, info.height).reshape(1, -1, 2)
+    moved = geometry.transform_points(geometry.inverse(wanted[1:]) @ wanted[:-1], vertices) - vertices
+    elapsed = np.diff(correction.frame_times[shot])[:, None, None, None]
+    velocity = (moved.reshape(-1, *MESH_SHAPE, 2) + np.diff(smooth_profile, axis=0)) / elapsed
+    speed = np.linalg.norm(velocity, axis=-1) * float(info.fps) / max(info.width, 1)
+    speed = np.maximum(speed[np.r_[0, : len(speed)]], speed[np.r_[: len(speed), len(speed) - 1]])
+    share = np.clip((FAST_SPEED - speed) / (FAST_SPEED - STILL_SPEED), 0, 1)
+    return mean_of_neighbors(share.astype(np.float32)[..., None])[..., 0]
+
+
+def _limit_size(offsets: MeshOffsets, limit: float) -> MeshOffsets:
+    """Reduce offsets smoothly so that none is longer than the limit; half of it is hardly changed."""
+    length = np.linalg.norm(offsets, axis=-1, keepdims=True)
+    return offsets / (1 + (length / limit) ** 4) ** np.float32(0.25)
+
+
+def _limit_slope(offsets: MeshOffsets, width: int, height: int) -> MeshOffsets:
+    """Reduce the offsets of frames in which they change by more than `MAX_SLOPE` along the mesh."""
+    rows, columns = MESH_SHAPE
+    slopes = [
+        np.abs(np.diff(offsets, axis=axis)).max(axis=(1, 2, 3)) * (count - 1) / max(size, 1)
+        for axis, count, size in ((1, rows, height), (2, columns, width))
+    ]
+    factor = MAX_SLOPE / np.maximum(np.maximum(*slopes), MAX_SLOPE)
+    return offsets * factor[:, None, None, None].astype(np.float32)
+
+
+def _explained_share(causes: Array, effects: NDArray[np.float32]) -> float:
+    """Share of the energy of effects (n, k) that is a linear function of the causes (n, j)."""
+    size = np.sqrt(np.square(causes).mean(axis=0))
+    causes = causes[:, size > 1e-9 * max(float(size.max(initial=0)), 1e-9)]
+    total = float(np.square(effects).sum())
+    if causes.shape[1] == 0 or total == 0:
+        return 0.0
+    basis = np.linalg.qr(causes / np.linalg.norm(causes, axis=0))[0]
+    return float(np.square(basis.T @ effects).sum()) / total
+
+
+def _limit_zoom(correction: Correction, offsets: MeshOffsets, max_zoom: float | None) -> MeshOffsets:
+    """Reduce the offsets of a shot until no frame needs more than `max_zoom`, or than it did."""
+    if max_zoom is None:
+        return quantize(offsets)
+    limit = max(max_zoom, float(zooms_to_fill(correction).max(initial=1.0)))
+    for strength in STRENGTHS:
+        reduced = quantize(offsets * np.float32(strength))
+        if float(zooms_to_fill(replace(correction, mesh=reduced)).max(initial=1.0)) <= limit:
+            return reduced
+    return np.zeros_like(offsets)
