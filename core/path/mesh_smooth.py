@@ -35,6 +35,7 @@ from .zoom import slice_correction, zooms_to_fill
 
 MESH_SECONDS = 2.0  # longest period of the smoothing: content stays near a vertex for a short time only
 MAX_OFFSET = 0.04  # frame widths
+MAX_MARGIN = 0.015  # sides of the frame that the outermost cells may take from outside it at each edge
 STILL_SPEED, FAST_SPEED = 0.1, 0.25  # frame widths per second at which content passes a vertex: full effect, none
 MIN_PIXELS = 0.00125  # frame widths: root mean square of the deviations in a shot that uses a mesh
 MIN_SHAKE_SHARE = 0.5  # of the deviations, that the shake of the camera explains in a scene with depth
@@ -111,7 +112,8 @@ def shot_mesh(
     deviation = (profile - smooth_profile).astype(np.float32).reshape(residuals.shape)
     share = _still_share(correction, shot, smooth_profile.reshape(residuals.shape))
     offsets = mean_of_neighbors(deviation * share[..., None])
-    offsets = _limit_slope(_limit_size(offsets, MAX_OFFSET * info.width), info.width, info.height)
+    offsets = _limit_size(offsets, MAX_OFFSET * info.width)
+    offsets = _limit_slope(_limit_margins(offsets, info.width, info.height), info.width, info.height)
 
     energy = float(np.square(deviation).mean())
     shake = geometry.to_tangents(correction.matrices[shot])[:, :4]
@@ -182,9 +184,25 @@ def _still_share(correction: Correction, shot: slice, smooth_profile: Array) -> 
 
 
 def _limit_size(offsets: MeshOffsets, limit: float) -> MeshOffsets:
-    """Reduce offsets smoothly so that none is longer than the limit; half of it is hardly changed."""
+    """Reduce offsets so that none is longer than the limit."""
     length = np.linalg.norm(offsets, axis=-1, keepdims=True)
-    return offsets / (1 + (length / limit) ** 4) ** np.float32(0.25)
+    return offsets * (_soft_minimum(length, limit) / np.maximum(length, np.float32(1e-6)))
+
+
+def _limit_margins(offsets: MeshOffsets, width: int, height: int) -> MeshOffsets:
+    """Reduce what the outermost cells take from outside the frame, which costs crop."""
+    limited = offsets.copy()
+    for axis, size in ((0, width), (1, height)):
+        for sign, edge in ((-1, slice(None, 2)), (1, slice(-2, None))):
+            area = (slice(None), slice(None), edge, axis) if axis == 0 else (slice(None), edge, slice(None), axis)
+            outward = np.maximum(sign * limited[area], 0)
+            limited[area] -= sign * (outward - _soft_minimum(outward, MAX_MARGIN * size))
+    return limited
+
+
+def _soft_minimum(values: MeshOffsets, limit: float) -> MeshOffsets:
+    """Values of 0 or more, reduced smoothly below the limit; half of it is hardly changed."""
+    return values / (1 + (values / np.float32(max(limit, 1e-6))) ** 4) ** np.float32(0.25)
 
 
 def _limit_slope(offsets: MeshOffsets, width: int, height: int) -> MeshOffsets:
