@@ -173,7 +173,7 @@ class LayeredClip:
         return result
 
     def line_bend(self, correction: Correction) -> float:
-        """Largest distance in pixels by which a line of a layer is bent, across the points that show it."""
+        """Largest distance in pixels of a row or column of a layer from a straight line, in any frame."""
         worst = 0.0
         for i, own in enumerate(self._exact_maps(correction)):
             shown = frame_points(8)
@@ -183,15 +183,12 @@ class LayeredClip:
             columns = -(-WIDTH // 8)
             for layer in range(len(self.nearness)):
                 grid = np.where((visible == layer)[:, None], bend, np.nan).reshape(-1, columns, 2)
-                for axis in (0, 1):
-                    lines, across = np.moveaxis(grid, axis, 0), grid.shape[axis]
-                    position = np.linspace(-1, 1, across)
-                    for line in np.moveaxis(lines, 1, 0):  # rows bend in y, columns in x
-                        values = line[:, 1 - axis if axis else 1] if axis else line[:, 0]
-                        used = np.isfinite(values)
-                        if used.sum() > 4:
-                            fit = np.polyfit(position[used], values[used], 1)
-                            worst = max(worst, float(np.abs(np.polyval(fit, position[used]) - values[used]).max()))
+                for line in [*grid[..., 1], *grid[..., 0].T]:
+                    position = np.flatnonzero(np.isfinite(line)).astype(float)
+                    if len(position) > 4:
+                        values = line[np.isfinite(line)]
+                        straight_line = np.polyval(np.polyfit(position, values, 1), position)
+                        worst = max(worst, float(np.abs(values - straight_line).max()))
         return worst
 
     def _exact_maps(self, correction: Correction | None) -> list[_ExactMap]:
