@@ -241,11 +241,12 @@ def correct_motion(
     )
     # These follow a given path, however the camera moves.
     is_exact = settings.horizon > 0 or settings.smoothing in (Smoothing.LOCKED, Smoothing.L1)
-    planned = planned if is_exact else without_added_shake(planned)
+    guarded = planned if is_exact else without_added_shake(planned)
     if settings.mesh is MeshWarp.AUTO:
         max_zoom = settings.max_zoom if settings.is_cropped else None
-        planned = with_mesh(planned, motion, smoother, settings.seconds, max_zoom=max_zoom)
-    return replace(planned, bars=motion.bars)
+        trusted = [shot for shot in planned.shots if np.array_equal(guarded.matrices[shot], planned.matrices[shot])]
+        guarded = with_mesh(guarded, motion, smoother, settings.seconds, max_zoom=max_zoom, shots=trusted)
+    return replace(guarded, bars=motion.bars)
 
 
 def plan_stabilization(

@@ -27,7 +27,7 @@ from .flow import LUMA_WEIGHTS, FlowMethod, FlowModel, flow_between_planes, flow
 from .frame_times import frame_times
 from .gray_frame import GrayFrame, Masks, Plane, mask_of
 from .homography import fit_homography
-from .mesh_residuals import changes_brightness, no_residuals, vertex_residuals
+from .mesh_residuals import are_visible, no_residuals, vertex_residuals
 from .pose_graph import MIN_AGREEMENT, UNKNOWN, solve_pose_graph
 from .stillness import is_small, is_still
 from .subpixel import align, step_evidence
@@ -248,9 +248,9 @@ def estimate_step(
         return Step(np.eye(3), UNKNOWN, inlier_map, agreement)
     if not matched or evidence.is_empty or evidence.is_clear:
         agreement = 1.0  # nothing to see, or objects before a background: nothing to doubt
-    residuals = None
-    if with_residuals and matched and not changes_brightness(first.plane, second.plane):
-        residuals = vertex_residuals(matches, matrix, *size)
+    residuals = vertex_residuals(matches, matrix, *size) if with_residuals and matched else None
+    if residuals is not None and not are_visible(residuals, matrix, first, second):
+        residuals = None
     return Step(matrix, max(confidence, UNKNOWN), inlier_map, agreement, residuals)
 
 

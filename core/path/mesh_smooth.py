@@ -9,6 +9,7 @@ move before a background do neither.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 
@@ -30,7 +31,7 @@ from .motion import Motion
 from .rolling_shutter import rectify_points
 from .smooth import Smoother, Smoothing
 from .smoothers.kalman import kalman
-from .trajectory import Correction, Trajectory, is_reliable
+from .trajectory import Correction, is_reliable
 from .zoom import slice_correction, zooms_to_fill
 
 MESH_SECONDS = 2.0  # longest period of the smoothing: content stays near a vertex for a short time only
@@ -43,6 +44,7 @@ MIN_AREA = 0.85  # of the frame, in which textures move by themselves
 MIN_GAIN = 0.3  # share of the deviations that the mesh removes
 STRENGTHS = (1.0, 0.75, 0.5, 0.25)
 MIN_FRAMES = 8
+OVERLAP_PERIODS = 2  # weights of a smoother farther away are negligible
 
 Array = NDArray[np.float64]
 
@@ -81,72 +83,94 @@ def with_mesh(
     seconds: float = 4.0,
     *,
     max_zoom: float | None = None,
+    shots: Sequence[slice] | None = None,
 ) -> Correction:
     """Add a mesh to the correction of a measured motion, in the shots that gain by it.
 
     motion: with residuals. method, seconds: as for `smooth`; methods that are no mean smooth the mesh as KALMAN does.
-    max_zoom: offsets are reduced where a crop would need more; None for borders that do not crop.
+    max_zoom: offsets are reduced where a crop would need more; None for borders that do not crop. shots: those that may
+    have a mesh; None for all.
     Returns the same correction if no shot gains.
     """
     if motion.residuals is None or correction.poses is None:
         return correction
     smoother = method.smoother if isinstance(method, Smoothing) else None
-    mesh = np.zeros(motion.residuals.shape, np.float32)
-    for shot in correction.shots:
+    mesh = None
+    for shot in correction.shots if shots is None else shots:
         if shot.stop - shot.start < MIN_FRAMES:
             continue
         offsets, evidence = shot_mesh(correction, motion, shot, smoother or kalman, min(seconds, MESH_SECONDS))
         if evidence.suffices:
+            mesh = np.zeros(motion.residuals.shape, np.float32) if mesh is None else mesh
             mesh[shot] = _limit_zoom(slice_correction(correction, shot), offsets, max_zoom)
-    return replace(correction, mesh=mesh) if mesh.any() else correction
+    return correction if mesh is None or not mesh.any() else replace(correction, mesh=mesh)
 
 
 def shot_mesh(
     correction: Correction, motion: Motion, shot: slice, smoother: Smoother, seconds: float
 ) -> tuple[MeshOffsets, Evidence]:
     """Return the offsets of a shot (n, *MESH_SHAPE, 2), and what speaks for them."""
-    info, times, period = correction.info, correction.frame_times[shot], seconds * float(correction.info.fps)
-    residuals = _rectified_residuals(motion, shot)
-    profile = np.cumsum(residuals, axis=0, dtype=np.float64).reshape(len(residuals), -1)
-    smooth_profile = _smooth_table(profile, times, period, smoother)
-    deviation = (profile - smooth_profile).astype(np.float32).reshape(residuals.shape)
-    share = _still_share(correction, shot, smooth_profile.reshape(residuals.shape))
-    offsets = mean_of_neighbors(deviation * share[..., None])
-    offsets = _limit_size(offsets, MAX_OFFSET * info.width)
-    offsets = _limit_slope(_limit_margins(offsets, info.width, info.height), info.width, info.height)
-
-    energy = float(np.square(deviation).mean())
-    shake = geometry.to_tangents(correction.matrices[shot])[:, :4]
-    shake = shake - _smooth_table(shake, times, period, smoother)
-    width = max(info.width, 1)
+    assert motion.residuals is not None
+    offsets = np.empty_like(motion.residuals[shot])
+    overlap = int(np.ceil(OVERLAP_PERIODS * seconds * float(correction.info.fps)))
+    energy, left, explained = np.zeros(MESH_SHAPE), 0.0, 0.0
+    for part in geometry.chunks(len(offsets)):
+        frames = slice(shot.start + part.start, shot.start + min(part.stop, len(offsets)))
+        extended = slice(max(shot.start, frames.start - overlap), min(shot.stop, frames.stop + overlap))
+        own = slice(frames.start - extended.start, frames.stop - extended.start)
+        bent, deviation, shake = _part_mesh(correction, motion, shot, extended, smoother, seconds)
+        offsets[part], deviation = bent[own], deviation[own]
+        energy += np.square(deviation).sum(axis=(0, 3))
+        left += float(np.square(deviation - bent[own]).sum())
+        explained += _explained_energy(shake[own], deviation.reshape(len(deviation), -1))
+    total, width = float(energy.sum()), max(correction.info.width, 1)
+    vertices = energy / len(offsets)
     evidence = Evidence(
-        deviation=float(np.sqrt(2 * energy)) / width,
-        shake_share=_explained_share(shake, deviation.reshape(len(deviation), -1)),
-        area=float((np.square(deviation).sum(axis=-1).mean(axis=0) >= (MIN_PIXELS * width) ** 2).mean()),
-        gain=1 - float(np.sqrt(np.square(deviation - offsets).mean() / max(energy, 1e-12))),
+        deviation=float(np.sqrt(vertices.mean())) / width,
+        shake_share=explained / max(total, 1e-12),
+        area=float((vertices >= (MIN_PIXELS * width) ** 2).mean()),
+        gain=1 - float(np.sqrt(left / max(total, 1e-12))),
     )
     return offsets, evidence
 
 
-def _rectified_residuals(motion: Motion, shot: slice) -> MeshOffsets:
-    """Residuals of a shot without unreliable ones, and without what the rows of a rolling shutter explain."""
+def _part_mesh(
+    correction: Correction, motion: Motion, shot: slice, frames: slice, smoother: Smoother, seconds: float
+) -> tuple[MeshOffsets, MeshOffsets, Array]:
+    """Return the offsets and deviations of frames of a shot, and the camera's shake (n, 4)."""
+    info, times, period = correction.info, correction.frame_times[frames], seconds * float(correction.info.fps)
+    residuals = _rectified_residuals(correction, motion, shot, frames)
+    profile = np.cumsum(residuals, axis=0, dtype=np.float64).reshape(len(residuals), -1)
+    smooth_profile = _smooth_table(profile, times, period, smoother)
+    deviation = (profile - smooth_profile).astype(np.float32).reshape(residuals.shape)
+    share = _still_share(correction, frames, smooth_profile.reshape(residuals.shape))
+    offsets = mean_of_neighbors(deviation * share[..., None])
+    offsets = _limit_size(offsets, MAX_OFFSET * info.width)
+    offsets = _limit_slope(_limit_margins(offsets, info.width, info.height), info.width, info.height)
+    shake = geometry.to_tangents(correction.matrices[frames])[:, :4]
+    return offsets, deviation, shake - _smooth_table(shake, times, period, smoother)
+
+
+def _rectified_residuals(correction: Correction, motion: Motion, shot: slice, frames: slice) -> MeshOffsets:
+    """Residuals of frames of a shot, without unreliable ones.
+
+    Of a rolling shutter, they are those of the rectified frames.
+    """
     assert motion.residuals is not None
-    residuals = motion.residuals[shot].copy()
-    residuals[~is_reliable(motion.confidence[shot], motion.steps[shot])] = 0
-    residuals[0] = 0
-    residuals = median_of_neighbors(residuals)
-    if not motion.readout:
-        return residuals
-    measured = Trajectory.of(motion)
-    assert measured.rows is not None
-    width, height = motion.info.width, motion.info.height
-    vertices = mesh_vertices(width, height).reshape(1, -1, 2)
-    steps = geometry.inverse(measured.poses[shot][1:]) @ measured.poses[shot][:-1]
-    before = rectify_points(measured.rows[shot][:-1], vertices, height)
-    moved = geometry.transform_points(motion.steps[shot][1:], vertices) + residuals[1:].reshape(len(steps), -1, 2)
-    after = rectify_points(measured.rows[shot][1:], moved, height)
-    residuals[1:] = (after - geometry.transform_points(steps, before)).reshape(-1, *MESH_SHAPE, 2)
-    residuals[~is_reliable(motion.confidence[shot], motion.steps[shot])] = 0
+    assert correction.poses is not None
+    residuals = median_of_neighbors(motion.residuals[frames])
+    steps = motion.steps[frames]
+    ignored = ~is_reliable(motion.confidence[frames], steps)
+    ignored[0] |= frames.start == shot.start
+    if correction.rows is not None:
+        poses, rows, height = correction.poses[frames], correction.rows[frames], motion.info.height
+        vertices = mesh_vertices(motion.info.width, height).reshape(1, -1, 2)
+        moved = geometry.transform_points(steps[1:], vertices) + residuals[1:].reshape(len(steps) - 1, -1, 2)
+        rectified = geometry.transform_points(
+            geometry.inverse(poses[1:]) @ poses[:-1], rectify_points(rows[:-1], vertices, height)
+        )
+        residuals[1:] = (rectify_points(rows[1:], moved, height) - rectified).reshape(-1, *MESH_SHAPE, 2)
+    residuals[ignored] = 0
     return residuals
 
 
@@ -202,7 +226,7 @@ def _limit_margins(offsets: MeshOffsets, width: int, height: int) -> MeshOffsets
 
 def _soft_minimum(values: MeshOffsets, limit: float) -> MeshOffsets:
     """Values of 0 or more, reduced smoothly below the limit; half of it is hardly changed."""
-    return values / (1 + (values / np.float32(max(limit, 1e-6))) ** 4) ** np.float32(0.25)
+    return (values / np.sqrt(np.sqrt(1 + (values / max(limit, 1e-6)) ** 4))).astype(np.float32)
 
 
 def _limit_slope(offsets: MeshOffsets, width: int, height: int) -> MeshOffsets:
@@ -216,15 +240,15 @@ def _limit_slope(offsets: MeshOffsets, width: int, height: int) -> MeshOffsets:
     return offsets * factor[:, None, None, None].astype(np.float32)
 
 
-def _explained_share(causes: Array, effects: NDArray[np.float32]) -> float:
-    """Share of the energy of effects (n, k) that is a linear function of the causes (n, j)."""
-    size = np.sqrt(np.square(causes).mean(axis=0))
-    causes = causes[:, size > 1e-9 * max(float(size.max(initial=0)), 1e-9)]
-    total = float(np.square(effects).sum())
-    if causes.shape[1] == 0 or total == 0:
+def _explained_energy(causes: Array, effects: NDArray[np.float32]) -> float:
+    """Energy of the effects (n, k) that is a linear function of the causes (n, j)."""
+    size = np.linalg.norm(causes, axis=0)
+    relative = size / np.maximum(np.abs(causes).max(initial=0), 1e-9)
+    causes = causes[:, relative > 1e-9]
+    if causes.shape[1] == 0:
         return 0.0
     basis = np.linalg.qr(causes / np.linalg.norm(causes, axis=0))[0]
-    return float(np.square(basis.T @ effects).sum()) / total
+    return float(np.square(basis.T @ effects).sum())
 
 
 def _limit_zoom(correction: Correction, offsets: MeshOffsets, max_zoom: float | None) -> MeshOffsets:

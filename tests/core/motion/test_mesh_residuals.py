@@ -10,7 +10,8 @@ from steadyscale.core.clip import TensorClip
 from steadyscale.core.motion.correspondences import Correspondences
 from steadyscale.core.motion.estimate import estimate_motion
 from steadyscale.core.motion.flow import flow_model
-from steadyscale.core.motion.mesh_residuals import changes_brightness, vertex_residuals
+from steadyscale.core.motion.gray_frame import GrayFrame
+from steadyscale.core.motion.mesh_residuals import are_visible, no_residuals, vertex_residuals
 from steadyscale.core.path.mesh import MESH_SHAPE
 
 WIDTH, HEIGHT = 320, 180
@@ -64,11 +65,21 @@ def test_residuals_of_a_clip_are_in_its_pixels():
     assert estimate_motion(clip, flow_model(), side=240).residuals is None
 
 
-def test_flow_under_changing_light_does_not_count():
-    plane = np.full((9, 16), 0.5, np.float32)
-    assert not changes_brightness(plane, 1.01 * plane)
-    assert changes_brightness(plane, 1.03 * plane)
-    assert changes_brightness(plane, 0.97 * plane)
+def test_residuals_are_visible_where_they_explain_the_second_frame():
+    scene = make_texture(HEIGHT, WIDTH + 8)[:, :1].numpy()
+    first = GrayFrame.of(scene[..., 4:-4])
+    moved = np.concatenate([scene[..., 4 : 4 + WIDTH // 2], scene[..., 2 + WIDTH // 2 : -6]], axis=-1)
+    residuals = no_residuals()
+    residuals[:, 8:, 0] = 2
+    still = np.eye(3)
+    assert are_visible(residuals, still, first, GrayFrame.of(moved))
+    assert not are_visible(residuals, still, first, first)
+    assert not are_visible(-residuals, still, first, GrayFrame.of(moved))
+    assert not are_visible(no_residuals(), still, first, GrayFrame.of(moved))
+    assert not are_visible(residuals, still, first, GrayFrame.of(1.03 * moved)), "the light changes"
+    shifted = geometry.matrices_from_parameters(np.array([3.0, 0, 0, 0]))
+    moved_on = np.roll(moved, 3, axis=-1)
+    assert are_visible(residuals, shifted, first, GrayFrame.of(moved_on))
 
 
 def test_bars_are_not_part_of_the_mesh():

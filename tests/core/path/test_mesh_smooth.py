@@ -14,7 +14,8 @@ from steadyscale.core.path.motion import Motion
 from steadyscale.core.path.smooth import Smoothing, smooth
 from steadyscale.core.path.smoothers.gaussian import gaussian
 from steadyscale.core.path.trajectory import Trajectory, correction
-from steadyscale.core.path.zoom import zooms_to_fill
+from steadyscale.core.path.zoom import attenuate_correction, zooms_to_fill
+from steadyscale.core.stabilize import StabilizeSettings, correct_motion
 
 COUNT, WIDTH, HEIGHT = 90, 480, 270
 INFO = ClipInfo(WIDTH, HEIGHT, Fraction(30), COUNT)
@@ -207,6 +208,40 @@ def test_what_the_rows_of_a_rolling_shutter_explain_is_no_depth():
     motion = replace(motion, residuals=residuals)
     whole = slice(0, COUNT)
     _, evidence = shot_mesh(plan(motion), motion, whole, gaussian, 2.0)
-    _, ignored = shot_mesh(plan(motion), replace(motion, readout=0.0), whole, gaussian, 2.0)
+    _, ignored = shot_mesh(replace(plan(motion), rows=None), motion, whole, gaussian, 2.0)
     assert ignored.deviation * WIDTH > 0.2
     assert evidence.deviation < ignored.deviation / 5
+
+
+def test_long_shots_are_smoothed_in_parts(monkeypatch):
+    motion, _ = depth()
+    fix, whole = plan(motion), slice(0, COUNT)
+    expected, evidence = shot_mesh(fix, motion, whole, gaussian, 0.5)
+    monkeypatch.setattr(geometry, "CHUNK_FRAMES", 35)
+    offsets, parts = shot_mesh(fix, motion, whole, gaussian, 0.5)
+    assert np.abs(offsets - expected).max() < 0.01
+    for name in ("deviation", "area", "gain"):
+        assert getattr(parts, name) == pytest.approx(getattr(evidence, name), rel=1e-3)
+    assert parts.shake_share == pytest.approx(evidence.shake_share, abs=0.05)
+
+
+def test_only_the_given_shots_have_a_mesh():
+    motion, _ = depth()
+    fix = plan(motion)
+    assert with_mesh(fix, motion, shots=[]) is fix
+
+
+def test_the_setting_adds_a_mesh_within_the_zoom():
+    motion, _ = depth()
+    bent, straight = (correct_motion(motion, StabilizeSettings(mesh=mesh, max_zoom=1.06)) for mesh in ("auto", "off"))
+    assert straight.mesh is None
+    assert bent.mesh.any()
+    assert np.array_equal(bent.matrices, straight.matrices)
+    assert zooms_to_fill(bent).max() <= 1.06 + 1e-6
+
+
+def test_a_shot_that_the_shake_guard_reduces_has_no_mesh(monkeypatch):
+    motion, _ = depth()
+    reduce = lambda planned: attenuate_correction(planned, np.full(COUNT, 0.5))  # noqa: E731
+    monkeypatch.setattr("steadyscale.core.stabilize.without_added_shake", reduce)
+    assert correct_motion(motion, StabilizeSettings(mesh="auto")).mesh is None
