@@ -1,7 +1,7 @@
-"""Synthetic clips with depth, in which the displayed motion of every pixel is known exactly.
+"""Synthetic clips with depth and an exactly known motion of every pixel.
 
-One homography for each frame cannot follow them: layers at several distances, or textures that move by themselves, as
-in generated video. A pixel of the result is traced through the sampling map to the layer that it shows, and that point
+One homography for each frame cannot follow them: layers at several distances, or textures that swim, as in generated
+video. A pixel of the result is traced through the sampling map to the layer that it shows, and that point
 of the scene through all other frames.
 """
 
@@ -46,7 +46,7 @@ class LayeredClip:
         return NEARNESS.get(self.kind, (1.0,))
 
     def pose(self, i: int, layer: int = 0) -> NDArray[np.float64]:
-        """Pose of the camera for a layer, (3, 3): frame points to points of the layer's image."""
+        """(3, 3): frame points to points of the image of a layer."""
         if self.kind == "swimming still":
             return np.eye(3)
         near = self.nearness[layer]
@@ -173,7 +173,7 @@ class LayeredClip:
         return result
 
     def line_bend(self, correction: Correction) -> float:
-        """Largest distance in pixels of a row or column of a layer from a straight line, in any frame."""
+        """Largest bend of a row or column of pixels of one layer, in pixels."""
         worst = 0.0
         for i, own in enumerate(self._exact_maps(correction)):
             shown = frame_points(8)
@@ -232,7 +232,7 @@ def _exact_map(correction: Correction, i: int) -> _ExactMap:
 
 
 def interpolate(image: NDArray[np.float32], indices: Points) -> NDArray[np.float64]:
-    """Values (P, C) of an image at pixel indices (P, 2), linearly; outside it, those of the edge."""
+    """Interpolate an image linearly at pixel indices (P, 2): (P, C)."""
     rows = -(-len(indices) // 4096)  # OpenCV bounds both sides of a result
     x, y = np.resize(indices, (rows * 4096, 2)).T.astype(np.float32).reshape(2, rows, 4096)
     values = cv2.remap(image, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
@@ -240,7 +240,7 @@ def interpolate(image: NDArray[np.float32], indices: Points) -> NDArray[np.float
 
 
 def to_index(size: tuple[int, int]) -> NDArray[np.float64]:
-    """What to add to points from the center of an image (width, height) to get pixel indices."""
+    """The pixel indices of the center of an image (width, height)."""
     return (np.array(size) - 1) / 2
 
 

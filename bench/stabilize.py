@@ -125,9 +125,10 @@ def measure_hard_clip(clip: HardClip) -> dict[str, float | int]:
 
 
 def measure_layered_clip(clip: LayeredClip) -> dict[str, dict[str, float]]:
-    """Displayed motion above 0.8 Hz in pixels, of the input, with homographies and with a mesh; zoom and CPU time.
+    """Displayed motion of the input, with homographies and with a mesh.
 
-    line_bend_px: the largest distance by which a line is bent.
+    Above 0.8 Hz, in pixels, by layer; with zoom and CPU time. line_bend_px: the largest distance by which a line is
+    bent.
     """
     report = {"input": clip.displayed_motion(None)}
     with tempfile.TemporaryDirectory() as folder:

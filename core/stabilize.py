@@ -62,7 +62,7 @@ class StabilizeSettings:
     bars: black bars around the image, which stay in place: AUTO detects them, see `find_bars`; NONE takes them for a
     part of the image, and so does a pad; or `Bars`.
     mesh: AUTO bends frames with a mesh where it leaves less shake than a homography, in scenes with depth and where
-    textures move by themselves; OFF never does. Live, there is no mesh.
+    textures swim; OFF never does. Live, there is no mesh.
     Raises ClipError for a value outside its range, ValueError for a name that is no member of its enum.
     """
 

@@ -1,7 +1,7 @@
-"""Residual motion on a mesh: what the homography of a step leaves of the motion between two frames.
+"""Residual motion between two frames at the vertices of a mesh.
 
-Depth and textures that move by themselves leave such residuals (Liu et al., MeshFlow: Minimum Latency Online Video
-Stabilization, 2016). They come from the correspondences that the homography was fitted to.
+It is what the homography of a step leaves. Depth and textures that swim leave residuals (Liu et al., MeshFlow: Minimum
+Latency Online Video Stabilization, 2016). They come from the correspondences that the homography was fitted to.
 """
 
 from __future__ import annotations
@@ -48,8 +48,9 @@ def vertex_residuals(matches: Correspondences, step: geometry.Matrices, height: 
 
 
 def are_visible(residuals: MeshOffsets, step: geometry.Matrices, first: GrayFrame, second: GrayFrame) -> bool:
-    """Whether the frames agree better along the step with its residuals than along the step alone.
+    """Whether residuals explain the second frame.
 
+    The frames have to agree better along the step with its residuals than along the step alone.
     Flow errs where there is little texture, much noise or changing light. The step does not suffer, because it averages
     over the frame and is aligned with the pixels. residuals: (*MESH_SHAPE, 2), in pixels of the frames, as `step` is.
     """

@@ -27,7 +27,10 @@ def mesh_vertices(width: float, height: float) -> NDArray[np.float64]:
 def interpolate_mesh(
     offsets: NDArray[np.floating[Any]], points: NDArray[np.float64], width: float, height: float
 ) -> NDArray[np.float64]:
-    """Offsets (P, 2) of one mesh (*MESH_SHAPE, 2) at points (P, 2) from the center of the frame."""
+    """Interpolate one mesh (*MESH_SHAPE, 2) at points: (P, 2).
+
+    points: (P, 2), in pixels from the center of the frame.
+    """
     rows, columns = MESH_SHAPE
     x = np.clip((points[:, 0] / max(width, 1) + 0.5) * (columns - 1), 0, columns - 1)
     y = np.clip((points[:, 1] / max(height, 1) + 0.5) * (rows - 1), 0, rows - 1)
@@ -102,7 +105,10 @@ def fill_unknown(residuals: MeshOffsets) -> MeshOffsets:
 
 
 def median_of_neighbors(residuals: MeshOffsets) -> MeshOffsets:
-    """Median of each vertex and its neighbors: the second filter of MeshFlow. (N, *MESH_SHAPE, 2)."""
+    """Median of each vertex and its neighbors, (N, *MESH_SHAPE, 2).
+
+    The second filter of MeshFlow.
+    """
     padded = np.pad(residuals, ((0, 0), (1, 1), (1, 1), (0, 0)), mode="edge")
     rows, columns = MESH_SHAPE
     windows = [padded[:, i : i + rows, j : j + columns] for i in range(3) for j in range(3)]
@@ -110,7 +116,10 @@ def median_of_neighbors(residuals: MeshOffsets) -> MeshOffsets:
 
 
 def mean_of_neighbors(offsets: MeshOffsets) -> MeshOffsets:
-    """Weighted mean of each vertex and its neighbors, with the weights (1, 2, 1) / 4 along both axes."""
+    """Weighted mean of each vertex and its neighbors, (N, *MESH_SHAPE, 2).
+
+    The weights are (1, 2, 1) / 4 along both axes.
+    """
     mean = offsets.astype(np.float64)
     for axis in (1, 2):
         padded = np.pad(mean, [(1, 1) if axis == each else (0, 0) for each in range(mean.ndim)], mode="edge")

@@ -3,7 +3,7 @@
 Each vertex has a profile: the residual motion of the content near it, accumulated over a shot (Liu et al., MeshFlow,
 2016). The profile is smoothed as the path of the camera is, and its deviation moves the vertex. The mesh is used in
 shots in which much moves that way, for a reason that holds for the whole shot: because the scene has depth, so that
-the deviations go with the shake of the camera, or because textures move by themselves all over the frame. Subjects that
+the deviations go with the shake of the camera, or because textures swim all over the frame. Subjects that
 move before a background do neither.
 """
 
@@ -40,7 +40,8 @@ MAX_MARGIN = 0.015  # sides of the frame that the outermost cells may take from 
 STILL_SPEED, FAST_SPEED = 0.1, 0.25  # frame widths per second at which content passes a vertex: full effect, none
 MIN_PIXELS = 0.00125  # frame widths: root mean square of the deviations in a shot that uses a mesh
 MIN_SHAKE_SHARE = 0.5  # of the deviations, that the shake of the camera explains in a scene with depth
-MIN_AREA = 0.85  # of the frame, in which textures move by themselves
+MIN_AREA = 0.85  # of the frame, in which textures swim
+MIN_COHERENCE = 0.3  # correlation of the residuals of consecutive steps
 MIN_GAIN = 0.3  # share of the deviations that the mesh removes
 STRENGTHS = (1.0, 0.75, 0.5, 0.25)
 MIN_FRAMES = 8
@@ -62,18 +63,21 @@ class Evidence:
 
     deviation: root mean square over vertices and frames, in frame widths. shake_share: of its energy, that the shake of
     the camera explains. area: share of the vertices that deviate by `MIN_PIXELS`. gain: share of the deviation that the
-    mesh removes.
+    mesh removes. coherence: correlation of the residuals of consecutive steps; that of errors of the flow is about 0.
     """
 
     deviation: float
     shake_share: float
     area: float
     gain: float
+    coherence: float
 
     @property
     def suffices(self) -> bool:
+        """Whether a mesh is used."""
         is_depth = self.shake_share >= MIN_SHAKE_SHARE
-        return self.deviation >= MIN_PIXELS and self.gain >= MIN_GAIN and (is_depth or self.area >= MIN_AREA)
+        is_measured = self.deviation >= MIN_PIXELS and self.coherence >= MIN_COHERENCE
+        return is_measured and self.gain >= MIN_GAIN and (is_depth or self.area >= MIN_AREA)
 
 
 def with_mesh(
@@ -113,13 +117,16 @@ def shot_mesh(
     assert motion.residuals is not None
     offsets = np.empty_like(motion.residuals[shot])
     overlap = int(np.ceil(OVERLAP_PERIODS * seconds * float(correction.info.fps)))
-    energy, left, explained = np.zeros(MESH_SHAPE), 0.0, 0.0
+    energy, left, explained, product, square = np.zeros(MESH_SHAPE), 0.0, 0.0, 0.0, 0.0
     for part in geometry.chunks(len(offsets)):
         frames = slice(shot.start + part.start, shot.start + min(part.stop, len(offsets)))
         extended = slice(max(shot.start, frames.start - overlap), min(shot.stop, frames.stop + overlap))
         own = slice(frames.start - extended.start, frames.stop - extended.start)
-        bent, deviation, shake = _part_mesh(correction, motion, shot, extended, smoother, seconds)
-        offsets[part], deviation = bent[own], deviation[own]
+        residuals = _rectified_residuals(correction, motion, shot, extended)
+        bent, deviation, shake = _part_mesh(correction, residuals, extended, smoother, seconds)
+        offsets[part], deviation, residuals = bent[own], deviation[own], residuals[own]
+        product += float((residuals[1:] * residuals[:-1]).sum())
+        square += float(np.square(residuals).sum())
         energy += np.square(deviation).sum(axis=(0, 3))
         left += float(np.square(deviation - bent[own]).sum())
         explained += _explained_energy(shake[own], deviation.reshape(len(deviation), -1))
@@ -130,16 +137,19 @@ def shot_mesh(
         shake_share=explained / max(total, 1e-12),
         area=float((vertices >= (MIN_PIXELS * width) ** 2).mean()),
         gain=1 - float(np.sqrt(left / max(total, 1e-12))),
+        coherence=product / max(square, 1e-12),
     )
     return offsets, evidence
 
 
 def _part_mesh(
-    correction: Correction, motion: Motion, shot: slice, frames: slice, smoother: Smoother, seconds: float
+    correction: Correction, residuals: MeshOffsets, frames: slice, smoother: Smoother, seconds: float
 ) -> tuple[MeshOffsets, MeshOffsets, Array]:
-    """Return the offsets and deviations of frames of a shot, and the camera's shake (n, 4)."""
+    """Smooth the residuals of some frames of a shot.
+
+    Returns offsets and deviations (n, *MESH_SHAPE, 2), and the shake of the camera (n, 4).
+    """
     info, times, period = correction.info, correction.frame_times[frames], seconds * float(correction.info.fps)
-    residuals = _rectified_residuals(correction, motion, shot, frames)
     profile = np.cumsum(residuals, axis=0, dtype=np.float64).reshape(len(residuals), -1)
     smooth_profile = _smooth_table(profile, times, period, smoother)
     deviation = (profile - smooth_profile).astype(np.float32).reshape(residuals.shape)
@@ -190,9 +200,9 @@ def _resample(values: Array, times: Array, at: Array) -> Array:
 
 
 def _still_share(correction: Correction, shot: slice, smooth_profile: Array) -> NDArray[np.float32]:
-    """Return how far a vertex shows the same content for long: (n, *MESH_SHAPE), in [0, 1].
+    """Return whether a vertex shows the same content for long.
 
-    The profile of a vertex that content passes quickly is not that of any content.
+    (n, *MESH_SHAPE), in [0, 1].     The profile of a vertex that content passes quickly is not that of any content.
     """
     assert correction.poses is not None
     info = correction.info
@@ -225,12 +235,15 @@ def _limit_margins(offsets: MeshOffsets, width: int, height: int) -> MeshOffsets
 
 
 def _soft_minimum(values: MeshOffsets, limit: float) -> MeshOffsets:
-    """Values of 0 or more, reduced smoothly below the limit; half of it is hardly changed."""
+    """Reduce values of 0 or more smoothly below a limit.
+
+    Half of the limit is hardly changed.
+    """
     return (values / np.sqrt(np.sqrt(1 + (values / max(limit, 1e-6)) ** 4))).astype(np.float32)
 
 
 def _limit_slope(offsets: MeshOffsets, width: int, height: int) -> MeshOffsets:
-    """Reduce the offsets of frames in which they change by more than `MAX_SLOPE` along the mesh."""
+    """Reduce the offsets of frames where they exceed `MAX_SLOPE`."""
     rows, columns = MESH_SHAPE
     slopes = [
         np.abs(np.diff(offsets, axis=axis)).max(axis=(1, 2, 3)) * (count - 1) / max(size, 1)
@@ -252,7 +265,10 @@ def _explained_energy(causes: Array, effects: NDArray[np.float32]) -> float:
 
 
 def _limit_zoom(correction: Correction, offsets: MeshOffsets, max_zoom: float | None) -> MeshOffsets:
-    """Reduce the offsets of a shot until no frame needs more than `max_zoom`, or than it did."""
+    """Reduce the offsets of a shot to what `max_zoom` allows.
+
+    No frame needs more than that, or than it did without a mesh.
+    """
     if max_zoom is None:
         return quantize(offsets)
     limit = max(max_zoom, float(zooms_to_fill(correction).max(initial=1.0)))
