@@ -41,7 +41,7 @@ STILL_SPEED, FAST_SPEED = 0.1, 0.25  # frame widths per second at which content 
 MIN_PIXELS = 0.00125  # frame widths: root mean square of the deviations in a shot that uses a mesh
 MIN_SHAKE_SHARE = 0.5  # of the deviations, that the shake of the camera explains in a scene with depth
 MIN_AREA = 0.85  # of the frame, in which textures swim
-MIN_COHERENCE = 0.3  # correlation of the residuals of consecutive steps
+MIN_COHERENCE = 0.3  # correlation of the residuals of consecutive steps, where textures swim
 MIN_GAIN = 0.3  # share of the deviations that the mesh removes
 STRENGTHS = (1.0, 0.75, 0.5, 0.25)
 MIN_FRAMES = 8
@@ -76,8 +76,8 @@ class Evidence:
     def suffices(self) -> bool:
         """Whether a mesh is used."""
         is_depth = self.shake_share >= MIN_SHAKE_SHARE
-        is_measured = self.deviation >= MIN_PIXELS and self.coherence >= MIN_COHERENCE
-        return is_measured and self.gain >= MIN_GAIN and (is_depth or self.area >= MIN_AREA)
+        is_swimming = self.area >= MIN_AREA and self.coherence >= MIN_COHERENCE
+        return self.deviation >= MIN_PIXELS and self.gain >= MIN_GAIN and (is_depth or is_swimming)
 
 
 def with_mesh(
