@@ -36,13 +36,14 @@ from .zoom import slice_correction, zooms_to_fill
 
 MESH_SECONDS = 2.0  # longest period of the smoothing: content stays near a vertex for a short time only
 MAX_OFFSET = 0.04  # frame widths
-MAX_MARGIN = 0.015  # sides of the frame that the outermost cells may take from outside it at each edge
+MAX_MARGIN = 0.01  # sides of the frame that the outermost cells may take from outside it at each edge
 STILL_SPEED, FAST_SPEED = 0.1, 0.25  # frame widths per second at which content passes a vertex: full effect, none
 MIN_PIXELS = 0.00125  # frame widths: root mean square of the deviations in a shot that uses a mesh
 MIN_SHAKE_SHARE = 0.5  # of the deviations, that the shake of the camera explains in a scene with depth
+MAX_DEPTH_AREA = 0.95  # of the frame, that moves against the homography in a scene with depth
 MIN_AREA = 0.85  # of the frame, in which textures swim
 MIN_COHERENCE = 0.3  # correlation of the residuals of consecutive steps, where textures swim
-MIN_GAIN = 0.3  # share of the deviations that the mesh removes
+MIN_GAIN = 0.5  # share of the deviations that the mesh removes
 STRENGTHS = (1.0, 0.75, 0.5, 0.25)
 MIN_FRAMES = 8
 OVERLAP_PERIODS = 2  # weights of a smoother farther away are negligible
@@ -75,7 +76,8 @@ class Evidence:
     @property
     def suffices(self) -> bool:
         """Whether a mesh is used."""
-        is_depth = self.shake_share >= MIN_SHAKE_SHARE
+        # The homography follows a layer of the scene. Where no vertex follows it, the flow is wrong.
+        is_depth = self.shake_share >= MIN_SHAKE_SHARE and self.area <= MAX_DEPTH_AREA
         is_swimming = self.area >= MIN_AREA and self.coherence >= MIN_COHERENCE
         return self.deviation >= MIN_PIXELS and self.gain >= MIN_GAIN and (is_depth or is_swimming)
 

@@ -224,6 +224,17 @@ def test_errors_of_the_flow_are_not_smoothed():
     assert with_mesh(fix, motion) is fix
 
 
+def test_flow_that_contradicts_the_homography_everywhere_is_not_depth():
+    """As of faint scenes, where the flow is drawn towards noise and overlays that stand still."""
+    motion, moved = camera()
+    displacement = -0.6 * (moved - moved[0])[:, None, None] * np.ones((1, *MESH_SHAPE, 1))
+    motion = with_displacement(motion, displacement)
+    fix = plan(motion)
+    _, evidence = shot_mesh(fix, motion, slice(0, COUNT), gaussian, 2.0)
+    assert replace(evidence, area=0.8).suffices
+    assert with_mesh(fix, motion) is fix
+
+
 def test_long_shots_are_smoothed_in_parts(monkeypatch):
     motion, _ = depth()
     fix, whole = plan(motion), slice(0, COUNT)
