@@ -2,6 +2,7 @@
 
     python bench/stabilize.py [--kinds hand,cut,...] [--frames 150] > stabilize.json
     python bench/stabilize.py --hard [--kinds jello,flashes,...] [--frames 90] > hard.json
+    python bench/stabilize.py --layered [--kinds blobs,swimming,...] [--frames 90] > layered.json
 
 Each contender is a process that converts one file to another. The result is measured independently of them: SIFT
 features of every output frame are matched to the filmed scene, which gives the path of the frames across the scene; its
@@ -11,6 +12,8 @@ edge: a contender with less crop may have filled it with black or with an older 
 are skipped.
 The hard clips (hard_clips.py) cannot be registered. Their table is of our library alone: corrections are composed with
 the true path of the camera, and its jitter is above 0.8 Hz. No clip should come out worse than it went in.
+The layered clips (layered_clips.py) have no single path: every point of the result is traced. Their table compares the
+homographies alone with the mesh.
 The JSON goes to stdout, progress to stderr. CPU seconds count; on a shared machine the wall clock measures other load.
 """
 
@@ -35,10 +38,12 @@ import numpy as np
 from hard_clips import HARD_KINDS, HardClip
 from hard_clips import HEIGHT as HARD_HEIGHT
 from hard_clips import WIDTH as HARD_WIDTH
+from layered_clips import LAYERED_KINDS, LayeredClip
 from steadyscale.core import ClipInfo, Correction, geometry
 from steadyscale.core.metrics import jitter
+from steadyscale.core.path.mesh_smooth import MeshWarp
 from steadyscale.core.path.zoom import zooms_to_fill
-from steadyscale.core.stabilize import correct_motion, measure_motion
+from steadyscale.core.stabilize import StabilizeSettings, correct_motion, measure_motion
 from steadyscale.core.video.open import open_clip
 from synthetic_clip import FPS, HEIGHT, KINDS, WIDTH, SyntheticClip
 
@@ -66,13 +71,20 @@ def find_contenders() -> dict[str, list[list[str]]]:
 def main() -> None:
     options = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     options.add_argument("--hard", action="store_true", help="clips on which stabilizers go wrong")
+    options.add_argument("--layered", action="store_true", help="clips with depth or swimming textures")
     options.add_argument("--kinds")
     options.add_argument("--frames", type=int)
     arguments = options.parse_args()
-    arguments.kinds = arguments.kinds or ",".join(HARD_KINDS if arguments.hard else KINDS)
-    arguments.frames = arguments.frames or (90 if arguments.hard else 150)
-    if arguments.hard:
-        rows = {kind: measure_hard_clip(HardClip(kind, arguments.frames)) for kind in arguments.kinds.split(",")}
+    kinds = LAYERED_KINDS if arguments.layered else HARD_KINDS if arguments.hard else KINDS
+    arguments.kinds = arguments.kinds or ",".join(kinds)
+    arguments.frames = arguments.frames or (90 if arguments.hard or arguments.layered else 150)
+    if arguments.hard or arguments.layered:
+        if arguments.layered:
+            rows = {
+                kind: measure_layered_clip(LayeredClip(kind, arguments.frames)) for kind in arguments.kinds.split(",")
+            }
+        else:
+            rows = {kind: measure_hard_clip(HardClip(kind, arguments.frames)) for kind in arguments.kinds.split(",")}
         report = {"machine": describe_machine(), "frames": arguments.frames, "size": list(HARD_SIZE), "clips": rows}
         print(json.dumps(report, indent=1))
         return
@@ -112,13 +124,35 @@ def measure_hard_clip(clip: HardClip) -> dict[str, float | int]:
     return report
 
 
+def measure_layered_clip(clip: LayeredClip) -> dict[str, dict[str, float]]:
+    """Displayed motion of the input, with homographies and with a mesh.
+
+    Above 0.8 Hz, in pixels, by layer; with zoom and CPU time. line_bend_px: the largest distance by which a line is
+    bent.
+    """
+    report = {"input": clip.displayed_motion(None)}
+    with tempfile.TemporaryDirectory() as folder:
+        write_clip(clip, Path(folder) / "in.mp4", HARD_SIZE)
+        for mesh in MeshWarp:
+            settings, start = StabilizeSettings(mesh=mesh), time.process_time()
+            correction = correct_motion(measure_motion(open_clip(Path(folder) / "in.mp4"), settings), settings)
+            cpu = 1000 * (time.process_time() - start) / clip.length
+            row = clip.displayed_motion(correction) | {"zoom": float(zooms_to_fill(correction).max())}
+            row |= {"line_bend_px": clip.line_bend(correction), "cpu_ms_per_frame": cpu}
+            report[f"mesh {mesh.value}"] = {name: round(value, 3) for name, value in row.items()}
+    print(clip.kind, report, file=sys.stderr)
+    return report
+
+
 def describe_machine() -> dict[str, str]:
     lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
     cpu = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.processor())
     return {"cpu": cpu, "cores": str(os.cpu_count()), "python": platform.python_version(), "opencv": cv2.__version__}
 
 
-def write_clip(clip: SyntheticClip | HardClip, path: Path, size: tuple[int, int] = (WIDTH, HEIGHT)) -> None:
+def write_clip(
+    clip: SyntheticClip | HardClip | LayeredClip, path: Path, size: tuple[int, int] = (WIDTH, HEIGHT)
+) -> None:
     with av.open(str(path), "w") as sink:
         stream = sink.add_stream("libx264", rate=FPS, options={"crf": "12", "preset": "veryfast"})
         stream.width, stream.height, stream.pix_fmt = *size, "yuv420p"

@@ -8,6 +8,7 @@ from dataclasses import asdict
 from ..core.motion.flow import FlowMethod
 from ..core.path.border import Border
 from ..core.path.keyframes import read_keyframes
+from ..core.path.mesh_smooth import MeshWarp
 from ..core.path.smooth import Smoothing
 from ..core.path.strength import AXIS_LABELS, Strength
 from ..core.stabilize import StabilizeSettings
@@ -86,6 +87,12 @@ def add_stabilize_options(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="JSON or TOML list of times with the strength, the largest zoom or the center of the crop from then on",
     )
+    add_enum_option(
+        parser,
+        "--mesh",
+        settings.mesh,
+        "whether frames are bent by a mesh: auto where the scene has depth, or textures swim, and it leaves less shake",
+    )
 
 
 def stabilize_settings(args: argparse.Namespace) -> StabilizeSettings:
@@ -106,4 +113,5 @@ def stabilize_settings(args: argparse.Namespace) -> StabilizeSettings:
         bars=args.bars,
         smoother=args.smoother,
         keyframes=read_keyframes(args.keyframes) if args.keyframes else (),
+        mesh=MeshWarp(args.mesh),
     )

@@ -31,7 +31,8 @@ class StabilizationReport:
     frame time; 0 where it was not corrected. doubtful_steps: share, 0 to 1, of the steps between frames that could not
     be measured reliably and were interpolated. jitter_before, jitter_after: root mean square distance of the frames
     from a smooth motion, in pixels, by the measured motion: errors of the measurement are not included. None where all
-    shots are too short to evaluate. keyframes: how many were followed.
+    shots are too short to evaluate. keyframes: how many were followed. mesh: share of the
+    frames, 0 to 1, that a mesh bends.
     """
 
     zoom_mean: float
@@ -44,6 +45,7 @@ class StabilizationReport:
     jitter_after: float | None
     bars: Bars | None = None
     keyframes: int = 0
+    mesh: float = 0.0
 
     def as_dict(self) -> dict[str, object]:
         """The report as JSON values."""
@@ -58,6 +60,7 @@ class StabilizationReport:
             "jitter_after": None if self.jitter_after is None else round(self.jitter_after, 3),
             "bars": None if self.bars is None else asdict(self.bars),
             "keyframes": self.keyframes,
+            "mesh": round(self.mesh, 4),
         }
 
     def __str__(self) -> str:
@@ -76,6 +79,8 @@ class StabilizationReport:
             parts.append(f"{self.keyframes} keyframe{'' if self.keyframes == 1 else 's'}")
         if self.readout:
             parts.append(f"readout {self.readout:.2f} of a frame")
+        if self.mesh:
+            parts.append(f"a mesh bends {self.mesh:.0%} of the frames")
         if self.doubtful_steps:
             parts.append(f"{self.doubtful_steps:.1%} of the steps doubtful")
         if self.jitter_before is not None and self.jitter_after is not None:
@@ -107,6 +112,7 @@ def report_stabilization(
         jitter_after=_jitter(measured, measured.corrected(correction).poses),
         bars=correction.bars,
         keyframes=keyframes,
+        mesh=0.0 if correction.mesh is None else float(correction.mesh.any(axis=(1, 2, 3)).mean()),
     )
 
 

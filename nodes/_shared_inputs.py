@@ -10,6 +10,7 @@ from ..core.motion.estimate import WORKING_SIDE
 from ..core.motion.flow import FlowMethod
 from ..core.motion.readout_time import RollingShutter
 from ..core.path.border import Border
+from ..core.path.mesh_smooth import MeshWarp
 from ..core.path.smooth import Smoothing
 from ..core.path.strength import AXIS_LABELS
 from ..core.stabilize import StabilizeSettings
@@ -154,6 +155,19 @@ def keyframes_input() -> io.Input:
         tooltip="Changes over time: a JSON list of entries with time, in seconds, and strength (0 to 1), max_zoom "
         "(with crop-adaptive) or center (of the crop, such as [0.4, 0.5]). Values go smoothly from one entry to the "
         "next. Empty: none. The help page has an example.",
+    )
+
+
+def mesh_input() -> io.Input:
+    return io.Combo.Input(
+        "mesh",
+        display_name="mesh warp",
+        options=combo_options(MeshWarp),
+        default=STABILIZE_DEFAULTS.mesh.value,
+        optional=True,
+        tooltip="Bends the frame where one movement of the whole frame cannot hold it still: near and far things that "
+        "shake differently, or swimming textures of generated video. auto: only in shots that it makes steadier. off: "
+        "never.",
     )
 
 

@@ -9,6 +9,7 @@ from ..core.motion.flow import FlowMethod
 from ..core.motion.readout_time import RollingShutter
 from ..core.path.border import Border
 from ..core.path.keyframes import parse_keyframes
+from ..core.path.mesh_smooth import MeshWarp
 from ..core.path.smooth import Smoothing
 from ..core.path.strength import Strength
 from ..core.pipeline.warp_op import WarpOp
@@ -36,7 +37,7 @@ class StabilizeVideo(io.ComfyNode):
             description="Takes the shake out of a clip: Estimate Flow, Smooth Trajectory and Warp/Pad Frames in one. "
             "Take the three apart to upscale in between, or to try settings without measuring again.",
             advanced="fps, method, rolling_shutter, resumable, strength_x, strength_y, strength_roll, strength_zoom, "
-            "strength_tilt, horizon, keyframes",
+            "strength_tilt, horizon, keyframes, mesh",
             inputs=[
                 ImageOrVideoType.Input(
                     "frames",
@@ -59,6 +60,7 @@ class StabilizeVideo(io.ComfyNode):
                 shared.resumable_input(),
                 *shared.strength_inputs(),
                 shared.keyframes_input(),
+                shared.mesh_input(),
             ],
             hidden=[io.Hidden.dynprompt],
             outputs=[
@@ -107,6 +109,7 @@ class StabilizeVideo(io.ComfyNode):
         strength_tilt: float = 1.0,
         horizon: float = shared.STABILIZE_DEFAULTS.horizon,
         keyframes: str = "",
+        mesh: str = shared.STABILIZE_DEFAULTS.mesh.value,
     ) -> io.NodeOutput:
         check_links(cls, frames)
         settings = StabilizeSettings(
@@ -119,6 +122,7 @@ class StabilizeVideo(io.ComfyNode):
             horizon=horizon,
             rolling_shutter=RollingShutter(rolling_shutter),
             keyframes=parse_keyframes(keyframes),
+            mesh=MeshWarp(mesh),
         )
         motion, job_folders = measure_input_motion(frames, fps, settings, mask, resumable)
         correction, plot, info = correct_and_plot(motion, settings)

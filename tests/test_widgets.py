@@ -9,6 +9,7 @@ NODES = {node.node_id.removeprefix("SteadyScale_"): node for node in schemas.rea
 EXPERT_INPUTS = {
     "fps", "tile", "precision", "alpha", "linear_light", "compile_network", "resumable", "rolling_shutter", "detail",
     "reference", "strength_x", "strength_y", "strength_roll", "strength_zoom", "strength_tilt", "horizon", "keyframes",
+    "mesh",
     "seed", "steps", "crop", "batch", "learning_rate", "adversarial",
 }  # fmt: skip
 MAX_VISIBLE = 5

@@ -137,6 +137,9 @@ def _describe_correction(correction: Correction, inner: Callable[[object], Any])
     if correction.rows is not None:
         rows = [_hash_corners(correction, rows) for rows in correction.rows.swapaxes(0, 1)]
         description |= {"rows": rows, "distorts-rows": correction.distorts_rows}
+    if correction.mesh is not None:
+        mesh = np.rint(correction.mesh.astype(np.float64) * 1000).astype(np.int64)  # thousandths of a pixel
+        description |= {"mesh": _hash_array(mesh), "distorts-rows": correction.distorts_rows}
     if correction.bars is not None:
         description |= {"bars": list(astuple(correction.bars))}
     return {**description, "shots": inner(correction.shots), "info": inner(correction.info)}

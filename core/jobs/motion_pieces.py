@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import logging
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,10 +21,13 @@ from ..motion.estimate import LINK_FRAMES, estimate_from_luma
 from ..motion.flow import FlowModel
 from ..motion.gray_frame import Masks
 from ..motion.transitions import THUMBNAIL
+from ..path.mesh import MESH_SHAPE
 from ..path.motion import Motion
 from .folder import Job
 from .layout import JobFolder
 from .segments import FrameReader, split_clip
+
+AnyFloat = TypeVar("AnyFloat", np.float32, np.float64)
 
 log = logging.getLogger(__name__)
 
@@ -80,18 +83,30 @@ class MotionPiece:
 class MotionPieces:
     """The motion of all pieces of a clip, measured or read from the job.
 
-    info: of the clip. side: longer side of the measured frames. flow, mask: as for `estimate_motion`. Files of other
+    info: of the clip. side: longer side of the measured frames. flow, mask, with_residuals: as for `estimate_motion`.
+    Files of other
     settings, or another source or software, are not read; a message says so.
     """
 
     def __init__(
-        self, job: Job, info: ClipInfo, flow: FlowModel, side: int, mask: Masks | None, segment_seconds: float
+        self,
+        job: Job,
+        info: ClipInfo,
+        flow: FlowModel,
+        side: int,
+        mask: Masks | None,
+        segment_seconds: float,
+        *,
+        with_residuals: bool = False,
     ) -> None:
         times = job.timestamps(info.fps)
         self.ranges = split_clip(times.starts, times.time_base, segment_seconds)
         self.folder = JobFolder(job.location)
         self._info, self._flow, self._mask, self._reported = info, flow, mask, False
-        settings = job.settings(measuring=[info, flow, side, mask, LINK_FRAMES, THUMBNAIL])
+        self._with_residuals = with_residuals
+        self._columns = _COLUMNS | ({"residuals": (-1, *MESH_SHAPE, 2)} if with_residuals else {})
+        extra = ["residuals", MESH_SHAPE] if with_residuals else []
+        settings = job.settings(measuring=[info, flow, side, mask, LINK_FRAMES, THUMBNAIL, *extra])
         self._settings = json.loads(json.dumps(settings))  # comparable with those of a file
         self._pieces: dict[int, MotionPiece] = {}
         self.read_missing()
@@ -122,11 +137,17 @@ class MotionPieces:
         if body["settings"] != self._settings or body["piece"] != [frames.start, frames.stop]:
             self._report_difference(body)
             return
-        steps, confidence, agreement, links, thumbnails = (
-            np.array(body[column], float).reshape(shape) for column, shape in _COLUMNS.items()
+        columns = {name: np.array(body[name], float).reshape(shape) for name, shape in self._columns.items()}
+        residuals = columns["residuals"].astype(np.float32) if self._with_residuals else None
+        motion = Motion(
+            columns["steps"],
+            columns["confidence"],
+            self._info,
+            agreement=columns["agreement"],
+            links=columns["links"],
+            thumbnails=columns["thumbnails"].astype(np.uint8),
+            residuals=residuals,
         )
-        motion = Motion(steps, confidence, self._info, agreement=agreement, links=links)
-        motion = replace(motion, thumbnails=thumbnails.astype(np.uint8))
         start_map, end_map = (np.array(body[name]).reshape(ALL_INLIERS.shape) for name in ("start_map", "end_map"))
         self._pieces[index] = MotionPiece(frames, body["first"], motion, start_map, end_map)
 
@@ -167,7 +188,7 @@ class MotionPieces:
         body: dict[str, Any] = {"settings": self._settings, "piece": [piece.frame_range.start, window.stop]}
         body |= {"first": piece.first, "start_map": piece.start_map.ravel().tolist()}
         body |= {"end_map": end_map.ravel().tolist()}
-        body |= {column: getattr(motion, column).ravel().tolist() for column in _COLUMNS}
+        body |= {column: getattr(motion, column).ravel().tolist() for column in self._columns}
         self.folder.write(self.folder.motion_piece(index), body)
         self._pieces[index] = piece
 
@@ -179,14 +200,26 @@ class MotionPieces:
             np.concatenate([getattr(piece.motion, name)[own] for piece, own in zip(pieces, rows, strict=True)])
             for name in ("steps", "confidence", "agreement", "thumbnails")
         )
-        links = np.concatenate([_measured(piece.motion.links) + _LINK_ENDS * piece.first for piece in pieces])
-        motion = Motion(steps, confidence, self._info, agreement=agreement, links=links)
-        return replace(motion, thumbnails=thumbnails)
+        links = [_measured(piece.motion.links) + _LINK_ENDS * piece.first for piece in pieces]
+        motion = Motion(steps, confidence, self._info, agreement=agreement, links=np.concatenate(links))
+        motion = replace(motion, thumbnails=thumbnails)
+        if not self._with_residuals:
+            return motion
+        residuals = [_measured(piece.motion.residuals)[own] for piece, own in zip(pieces, rows, strict=True)]
+        return replace(motion, residuals=np.concatenate(residuals))
 
     def _estimate(self, frames: range, reader: FrameReader, state: State, keep: int) -> tuple[Motion, InlierMap]:
         planes = (gray.numpy() for gray in reader.read_range(frames, keep))
         numbered = zip(frames, planes, strict=True)
-        return estimate_from_luma(numbered, self._info, self._flow, self._mask, state.inlier_map, state.recent)
+        return estimate_from_luma(
+            numbered,
+            self._info,
+            self._flow,
+            self._mask,
+            state.inlier_map,
+            state.recent,
+            with_residuals=self._with_residuals,
+        )
 
     def _report_difference(self, body: dict[str, Any]) -> None:
         if self._reported:
@@ -204,10 +237,11 @@ class MotionPieces:
 def _last_rows(motion: Motion, count: int) -> Motion:
     rows = slice(len(motion.steps) - count, None)
     agreement = _measured(motion.agreement)[rows]
-    return Motion(motion.steps[rows], motion.confidence[rows], motion.info, agreement=agreement)
+    residuals = None if motion.residuals is None else motion.residuals[rows]
+    return Motion(motion.steps[rows], motion.confidence[rows], motion.info, agreement=agreement, residuals=residuals)
 
 
-def _measured(values: NDArray[np.float64] | None) -> NDArray[np.float64]:
-    """The agreements or links of a motion that is being measured."""
+def _measured(values: NDArray[AnyFloat] | None) -> NDArray[AnyFloat]:
+    """The agreements, links or residuals of a motion that is being measured."""
     assert values is not None, "the motion comes from `estimate_from_luma`"
     return values

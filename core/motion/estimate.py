@@ -16,6 +16,7 @@ import numpy as np
 
 from .. import geometry
 from ..clip import Clip, ClipError, ClipInfo, Frames
+from ..path.mesh import MeshOffsets, quantize
 from ..path.motion import Motion
 from ..runtime.optional_cv2 import optional_opencv
 from ..runtime.prefetch import prefetch
@@ -26,6 +27,7 @@ from .flow import LUMA_WEIGHTS, FlowMethod, FlowModel, flow_between_planes, flow
 from .frame_times import frame_times
 from .gray_frame import GrayFrame, Masks, Plane, mask_of
 from .homography import fit_homography
+from .mesh_residuals import are_visible, no_residuals, vertex_residuals
 from .pose_graph import MIN_AGREEMENT, UNKNOWN, solve_pose_graph
 from .stillness import is_small, is_still
 from .subpixel import align, step_evidence
@@ -43,32 +45,43 @@ WORKING_SIDE = 480  # longer side of the measured frames: more costs much and ga
 class Step(NamedTuple):
     """Motion from one frame to the next, and the updated inlier map.
 
-    matrix: (3, 3), in pixels of the measured frames. confidence, agreement: as in `Motion`.
+    matrix: (3, 3), in pixels of the measured frames. confidence, agreement: as in `Motion`. residuals: of the matrix,
+    see `vertex_residuals`; None where none were asked for, or the step has none.
     """
 
     matrix: geometry.Matrices
     confidence: float
     inlier_map: InlierMap
     agreement: float = 1.0
+    residuals: MeshOffsets | None = None
 
 
 FIRST_STEP = Step(np.eye(3), 0.0, ALL_INLIERS, 0.0)
 """The step to the first frame of a clip or shot."""
 
 
-def estimate_motion(clip: Clip, flow: FlowModel, *, side: int = WORKING_SIDE, mask: Masks | None = None) -> Motion:
+def estimate_motion(
+    clip: Clip,
+    flow: FlowModel,
+    *,
+    side: int = WORKING_SIDE,
+    mask: Masks | None = None,
+    with_residuals: bool = False,
+) -> Motion:
     """Measure the camera motion between neighboring frames, in one pass over the clip.
 
     flow: runs on frames reduced to `side` pixels on the longer side. Two frames are in memory at a time.
     mask: moving subjects to ignore, people for instance: (N, H, W) in [0, 1], or (1, H, W) for all frames, above 0.5
     where the frame is ignored; or a function that returns the mask (H, W) of frame i. Any size: it is stretched to the
     frame.
+    with_residuals: measure those of `Motion` as well.
     The timestamps of a video file are read as well, see `frame_times`.
     Raises ClipError for a clip without frames, and for a number of masks that differs from the number of frames.
     """
     motion, _ = estimate_from_luma(
-        enumerate(prefetch(luma_frames(clip, side), name="decode")), clip.info, flow, mask, ALL_INLIERS
-    )
+        enumerate(prefetch(luma_frames(clip, side), name="decode")), clip.info, flow, mask, ALL_INLIERS,
+        with_residuals=with_residuals,
+    )  # fmt: skip
     motion = resolve_transitions(solve_pose_graph(motion))
     masks = 1 if mask is None or callable(mask) else len(mask)
     count = len(motion.steps)
@@ -84,6 +97,8 @@ def estimate_from_luma(
     mask: Masks | None,
     inlier_map: InlierMap,
     known: Motion | None = None,
+    *,
+    with_residuals: bool = False,
 ) -> tuple[Motion, InlierMap]:
     """Estimate the motion of (frame number, luma (1, 1, h, w)) pairs.
 
@@ -92,10 +107,11 @@ def estimate_from_luma(
 
     inlier_map: that of the first frame to measure; `ALL_INLIERS` at the start of a clip. info: of the clip; steps are
     in its pixels. known: the motion of the first frames, which are not measured again; `LINK_FRAMES` of them are enough
-    to continue a clip. Raises ClipError if there are no frames.
+    to continue a clip. with_residuals: see `estimate_motion`. Raises ClipError if there are no frames.
     """
     steps, confidence, agreement, links = array("d"), array("d"), array("d"), array("d")
     thumbnails = array("B")
+    residuals = array("f")
     recent: deque[GrayFrame] = deque(maxlen=LINK_FRAMES + 1)
     rested = 0  # frames since the last large step
     for i, (number, plane) in enumerate(numbered_luma):
@@ -110,14 +126,21 @@ def estimate_from_luma(
             agreement.append(known.agreement[i])
             known_step = geometry.rescale(known.steps[i], 1 / to_clip[0], 1 / to_clip[1])
             rested = rested + 1 if confidence[-1] > 0 and is_small(known_step, height, width) else 0
+            if with_residuals and known.residuals is not None:
+                residuals.extend(known.residuals[i].ravel())
             continue
         step = FIRST_STEP._replace(inlier_map=inlier_map)
         if i:
-            step = estimate_step(recent[-2], recent[-1], flow, inlier_map)
+            step = estimate_step(recent[-2], recent[-1], flow, inlier_map, with_residuals=with_residuals)
         inlier_map = step.inlier_map
         steps.extend(geometry.rescale(step.matrix, *to_clip).ravel())
         confidence.append(step.confidence)
         agreement.append(step.agreement)
+        if with_residuals:
+            of_step = (
+                no_residuals() if step.residuals is None else quantize(step.residuals * np.array(to_clip, np.float32))
+            )
+            residuals.extend(of_step.ravel())
         for frames in _frames_to_link(agreement):
             link = estimate_step(recent[-1 - frames], recent[-1], flow, ALL_INLIERS)
             if link.agreement >= MIN_SCENE_CORRELATION:
@@ -130,7 +153,10 @@ def estimate_from_luma(
         raise ClipError("the clip has no frames, so there is no motion to measure")
     motion = Motion(np.array(steps).reshape(-1, 3, 3), np.array(confidence), info)
     motion = replace(motion, agreement=np.array(agreement), links=np.array(links).reshape(-1, 12))
-    return replace(motion, thumbnails=np.array(thumbnails).reshape(len(confidence), -1)), inlier_map
+    motion = replace(motion, thumbnails=np.array(thumbnails).reshape(len(confidence), -1))
+    if with_residuals:
+        motion = replace(motion, residuals=np.array(residuals).reshape(-1, *no_residuals().shape))
+    return motion, inlier_map
 
 
 def _frames_to_link(agreement: Sequence[float]) -> list[int]:
@@ -195,10 +221,13 @@ def downscale_luma(frame: Frames, height: int, width: int) -> Plane:
     return total[None, None]
 
 
-def estimate_step(first: GrayFrame, second: GrayFrame, flow: FlowModel, inlier_map: InlierMap) -> Step:
+def estimate_step(
+    first: GrayFrame, second: GrayFrame, flow: FlowModel, inlier_map: InlierMap, *, with_residuals: bool = False
+) -> Step:
     """Estimate the camera motion between two frames.
 
-    inlier_map: that of the first frame. The matrix is in pixels of the planes. After a cut, returns `FIRST_STEP`.
+    inlier_map: that of the first frame. with_residuals: see `Step`. The matrix is in pixels of the planes. After a cut,
+    returns `FIRST_STEP`.
     """
     if is_duplicate(first.plane, second.plane):
         return Step(np.eye(3), 1.0, inlier_map)
@@ -224,7 +253,10 @@ def estimate_step(first: GrayFrame, second: GrayFrame, flow: FlowModel, inlier_m
         return Step(np.eye(3), UNKNOWN, inlier_map, agreement)
     if not matched or evidence.is_empty or evidence.is_clear:
         agreement = 1.0  # nothing to see, or objects before a background: nothing to doubt
-    return Step(matrix, max(confidence, UNKNOWN), inlier_map, agreement)
+    residuals = vertex_residuals(matches, matrix, *size) if with_residuals and matched else None
+    if residuals is not None and not are_visible(residuals, matrix, first, second):
+        residuals = None
+    return Step(matrix, max(confidence, UNKNOWN), inlier_map, agreement, residuals)
 
 
 def _fit_step(

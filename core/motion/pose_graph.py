@@ -60,7 +60,11 @@ def solve_pose_graph(motion: Motion) -> Motion:
         confidence[inner][_are_lost(confidence[inner])] = UNKNOWN
         resting = shot.start + np.flatnonzero(_are_resting(still_links, shot, float(motion.info.fps)))
         steps[resting], confidence[resting] = np.eye(3), np.maximum(confidence[resting], MIN_CONFIDENCE)
-    return replace(motion, steps=steps, confidence=confidence, links=None, agreement=None)
+    residuals = motion.residuals
+    if residuals is not None:
+        is_changed = doubtful | (steps != motion.steps).any(axis=(1, 2))
+        residuals = np.where(is_changed[:, None, None, None], np.float32(0), residuals)
+    return replace(motion, steps=steps, confidence=confidence, links=None, agreement=None, residuals=residuals)
 
 
 def _are_lost(confidence: Array) -> NDArray[np.bool_]:

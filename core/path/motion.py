@@ -12,6 +12,7 @@ from ..bars import Bars
 from ..clip import ClipInfo
 from ..runtime.deprecation import renamed_fields
 from .even_time import to_frame_times
+from .mesh import MeshOffsets, resample_mesh
 
 MAX_STEP_SCALE = 4.0  # no camera zooms by more from one frame to the next
 
@@ -31,6 +32,8 @@ class Motion:
     then None. agreement: (N,), correlation of the two frames of each step, at most 1; 0 after a cut. links: (K, 12),
     steps over more than one frame: the first frame, the last one, the agreement, and the matrix row by row. thumbnails:
     (N, 144) uint8, each frame reduced.
+    residuals: (N, *MESH_SHAPE, 2) float32, or None where they were not measured: how content near each vertex of a mesh
+    moves beyond the step, in pixels of frame i. See motion/mesh_residuals.py.
     bars: of the frames, in pixels, or None. Then `info` and the steps are of the area inside the bars.
     dissolves: slices of frames that are mixtures of two scenes; a shot starts within each.
     """
@@ -45,6 +48,7 @@ class Motion:
     bars: Bars | None = None
     thumbnails: NDArray[np.uint8] | None = None
     dissolves: list[slice] = field(default_factory=list[slice])
+    residuals: MeshOffsets | None = None
 
     @property
     def frame_times(self) -> NDArray[np.float64]:
@@ -56,7 +60,10 @@ class Motion:
         center = np.eye(3)
         center[:2, 2] = (bars.left - bars.right) / 2, (bars.top - bars.bottom) / 2
         steps = geometry.normalize(geometry.inverse(center) @ self.steps @ center)
-        return replace(self, steps=steps, info=bars.active_info(self.info), bars=bars)
+        info, residuals = bars.active_info(self.info), self.residuals
+        if residuals is not None:
+            residuals = resample_mesh(residuals, self.info.size, info.size, (float(center[0, 2]), float(center[1, 2])))
+        return replace(self, steps=steps, info=info, bars=bars, residuals=residuals)
 
     @property
     def shots(self) -> list[slice]:

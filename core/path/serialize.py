@@ -6,9 +6,10 @@
 A trajectory has "poses", a correction "matrices" and, if known, "poses"; see geometry.py and the types. For a rolling
 shutter, a motion has its "readout", the others "rows"; "bends": true stands for `Correction.distorts_rows`, and "trust"
 for `Motion.confidence`. "times", in seconds, are written where the timestamps are uneven; without them, the frames are
-1 / fps apart. "dissolves" of a motion are like "shots". "bars" are pixels at the left, top, right and bottom; "clip" is
-then the area inside. "agreement" and "links" are those of `Motion`, in a part of a clip that is still measured. Numbers
-are written so that reading them is exact.
+1 / fps apart. "dissolves" of a motion are like "shots". "residuals" of a motion and the "mesh" of a correction are
+written where they exist, 2 numbers for each vertex, row by row. "bars" are pixels at the left, top, right and bottom;
+"clip" is then the area inside. "agreement" and "links" are those of `Motion`, in a part of a clip that is still
+measured. Numbers are written so that reading them is exact.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from .. import geometry
 from ..bars import Bars
 from ..clip import ClipError, ClipInfo, parse_fps
 from ..runtime.atomic_write import atomic_path
+from .mesh import MESH_SHAPE, MeshOffsets
 from .motion import Motion
 from .rolling_shutter import ROW_SAMPLES
 from .trajectory import Correction, Trajectory
@@ -107,9 +109,15 @@ def _to_arrays(value: Savable) -> dict[str, NDArray[np.float64]]:
     else:
         tables = {"poses": value.poses, "rows": value.rows}
     if isinstance(value, Correction):
-        tables = {"matrices": value.matrices} | tables
+        tables = {"matrices": value.matrices} | tables | {"mesh": _as_float64(value.mesh)}
+    elif isinstance(value, Motion):
+        tables["residuals"] = _as_float64(value.residuals)
     tables["times"] = value.times
     return {name: numbers for name, numbers in tables.items() if numbers is not None}
+
+
+def _as_float64(offsets: MeshOffsets | None) -> NDArray[np.float64] | None:
+    return None if offsets is None else offsets.astype(np.float64)
 
 
 def _parse_document(document: dict[str, Any]) -> Savable:
@@ -130,6 +138,7 @@ def _parse_document(document: dict[str, Any]) -> Savable:
         motion = Motion(
             _parse_matrices(document, "steps", count), _parse_array(document, "trust", (count,)), info, readout, times,
             bars=_parse_bars(document), dissolves=_parse_dissolves(document, count),
+            residuals=_parse_mesh(document, "residuals", count),
         )  # fmt: skip
         if "agreement" in document:
             links = np.array(document.get("links", []), dtype=np.float64).reshape(-1, 12)
@@ -143,7 +152,10 @@ def _parse_document(document: dict[str, Any]) -> Savable:
         poses = _parse_matrices(document, "poses", count) if "poses" in document else None
         rows, distorts_rows = _parse_rows(document, count), document.get("bends") is True
         matrices, bars = _parse_matrices(document, "matrices", count), _parse_bars(document)
-        return Correction(matrices, shots, info, poses, rows, distorts_rows, times, bars)
+        mesh = _parse_mesh(document, "mesh", count)
+        if mesh is not None and np.abs(mesh).max() > max(info.size):
+            raise ValueError(f"the mesh moves a vertex by {np.abs(mesh).max():g} pixels")
+        return Correction(matrices, shots, info, poses, rows, distorts_rows, times, bars, mesh)
     raise ValueError(f"kind {kind!r} is not motion, trajectory or correction")
 
 
@@ -180,6 +192,14 @@ def _parse_rows(document: dict[str, Any], count: int) -> NDArray[np.float64] | N
     if "rows" not in document:
         return None
     return _parse_array(document, "rows", (count, ROW_SAMPLES * 9)).reshape(count, ROW_SAMPLES, 3, 3)
+
+
+def _parse_mesh(document: dict[str, Any], name: str, count: int) -> MeshOffsets | None:
+    if name not in document:
+        return None
+    rows, columns = MESH_SHAPE
+    numbers = _parse_array(document, name, (count, rows * columns * 2))
+    return numbers.astype(np.float32).reshape(count, rows, columns, 2)
 
 
 def _parse_times(document: dict[str, Any], count: int) -> NDArray[np.float64] | None:

@@ -16,6 +16,7 @@ from ..bars import Bars
 from ..clip import ClipError, ClipInfo
 from ..runtime.deprecation import renamed_fields
 from .even_time import to_frame_times
+from .mesh import MeshOffsets
 from .motion import MAX_STEP_SCALE, Motion
 from .rolling_shutter import RowHomographies, rectify_steps
 
@@ -86,9 +87,11 @@ class Correction:
     another: Border.FILL does.
     rows: (N, ROW_SAMPLES, 3, 3) or None; row homographies that rectify rolling-shutter frames (rolling_shutter.py)
     before the matrices are applied.
-    distorts_rows: if True, the matrices are applied first and then the inverse of `rows`, which adds the rolling
-    shutter's distortion. The inverse of a correction does.
+    distorts_rows: if True, the matrices are applied first and then the inverses of `mesh` and `rows`, which adds their
+    distortion. The inverse of a correction does.
     times, bars: as in `Motion`. Bars stay where they are: `info` and the matrices are of the area inside them.
+    mesh: (N, *MESH_SHAPE, 2) float32 or None; offsets of source points in pixels, see mesh.py, applied between the
+    matrices and the rows.
     """
 
     matrices: geometry.Matrices
@@ -99,6 +102,7 @@ class Correction:
     distorts_rows: bool = False
     times: NDArray[np.float64] | None = None
     bars: Bars | None = None
+    mesh: MeshOffsets | None = None
 
     @property
     def frame_info(self) -> ClipInfo:
@@ -140,6 +144,7 @@ class Correction:
             matrices=geometry.rescale(self.matrices, *factors),
             poses=None if self.poses is None else geometry.rescale(self.poses, *factors),
             rows=None if self.rows is None else geometry.rescale(self.rows, *factors),
+            mesh=None if self.mesh is None else self.mesh * np.array(factors, np.float32),
             info=info,
             bars=bars,
         )
@@ -160,7 +165,8 @@ def inverse(correction: Correction) -> Correction:
     """
     matrices = geometry.normalize(geometry.inverse(correction.matrices))
     poses = None if correction.poses is None else geometry.normalize(correction.poses @ matrices)
-    distorts_rows = correction.rows is not None and not correction.distorts_rows
+    is_homography = correction.rows is None and correction.mesh is None
+    distorts_rows = not is_homography and not correction.distorts_rows
     return replace(correction, matrices=matrices, poses=poses, distorts_rows=distorts_rows)
 
 

@@ -16,6 +16,7 @@ from ..runtime.deprecation import renamed_arguments
 from . import rolling_shutter
 from .crop_qp import full_rect, project_to_crop
 from .even_time import even_grid, is_constant_rate
+from .mesh import hidden_margins
 from .trajectory import Correction
 
 MAX_ZOOM = 4.0  # a crop to less than a quarter of each side is an error: the motion is probably wrong
@@ -67,19 +68,25 @@ def visible_rect(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return the visible part of the source, and the margin that its rows need.
 
-    A rolling shutter either hides a part of the source or requires a margin.
+    A rolling shutter and a mesh either hide a part of the source or require a margin.
 
     Returns (N or 1, 4): left, top, right and bottom of the rectangle in which the matrices find source pixels, between
     the centers of the outermost ones; and (N or 1, 2): pixels along x and y by which the output exceeds its own size.
-    One row stands for all frames without a rolling shutter.
+    One row stands for all frames without a rolling shutter or a mesh.
     """
     rect, margin = full_rect(correction.info)
-    if correction.rows is None:
-        return rect, margin
-    rows = correction.rows[frames]
-    measure = rolling_shutter.max_displacement if correction.distorts_rows else rolling_shutter.inscribed_rect
-    values = np.concatenate([measure(rows[part], correction.info) for part in geometry.chunks(len(rows))])
-    return (rect, values) if correction.distorts_rows else (values, margin)
+    if correction.rows is not None:
+        rows = correction.rows[frames]
+        measure = rolling_shutter.max_displacement if correction.distorts_rows else rolling_shutter.inscribed_rect
+        values = np.concatenate([measure(rows[part], correction.info) for part in geometry.chunks(len(rows))])
+        rect, margin = (rect, values) if correction.distorts_rows else (values, margin)
+    if correction.mesh is not None:
+        mesh = correction.mesh[frames]
+        if correction.distorts_rows:
+            margin = margin + np.abs(mesh).max(axis=(1, 2)).astype(np.float64)
+        else:
+            rect = rect + hidden_margins(mesh) * [1, 1, -1, -1]
+    return rect, margin
 
 
 def zoom_to_fill(correction: Correction) -> float:
@@ -210,7 +217,9 @@ def slice_correction(correction: Correction, frames: slice) -> Correction:
     """The correction of a range of frames of one shot, without poses."""
     rows, shots = None if correction.rows is None else correction.rows[frames], [slice(0, frames.stop - frames.start)]
     times = None if correction.times is None else correction.times[frames]
-    return replace(correction, matrices=correction.matrices[frames], shots=shots, poses=None, rows=rows, times=times)
+    mesh = None if correction.mesh is None else correction.mesh[frames]
+    matrices = correction.matrices[frames]
+    return replace(correction, matrices=matrices, shots=shots, poses=None, rows=rows, times=times, mesh=mesh)
 
 
 def _project_shot(original: Correction, max_zoom: float | NDArray[np.float64], seconds: float) -> Correction:
@@ -279,12 +288,13 @@ def _chunk_strengths(correction: Correction, limits: NDArray[np.float64]) -> NDA
 
 
 def attenuate_correction(correction: Correction, strength: NDArray[np.float64]) -> Correction:
-    """Scale each correction by its strength (N,), rows included."""
+    """Scale each correction by its strength (N,), rows and mesh included."""
     tangents = geometry.to_tangents(correction.matrices) * strength[:, None]
     matrices, rows = geometry.matrices_from_tangents(tangents), correction.rows
     if rows is not None:
         rows = geometry.matrices_from_tangents(geometry.to_tangents(rows) * strength[:, None, None])
-    return replace(correction, matrices=matrices, rows=rows)
+    mesh = None if correction.mesh is None else correction.mesh * strength[:, None, None, None].astype(np.float32)
+    return replace(correction, matrices=matrices, rows=rows, mesh=mesh)
 
 
 def upper_envelope(

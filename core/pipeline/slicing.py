@@ -119,8 +119,16 @@ def _slice_correction(correction: Correction, span: range) -> Correction:
     info = replace(correction.info, length=len(span))
     rows = None if correction.rows is None else correction.rows[part]
     times = None if correction.times is None else correction.times[part]
+    mesh = None if correction.mesh is None else correction.mesh[part]
     return replace(
-        correction, matrices=correction.matrices[part], shots=shots, info=info, poses=poses, rows=rows, times=times
+        correction,
+        matrices=correction.matrices[part],
+        shots=shots,
+        info=info,
+        poses=poses,
+        rows=rows,
+        times=times,
+        mesh=mesh,
     )
 
 

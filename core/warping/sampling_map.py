@@ -1,9 +1,9 @@
 """Sampling maps: where each pixel of a warped frame comes from.
 
-A map combines the matrix of a correction with the row homographies of a rolling shutter. Coordinates are pixel indices
-of the source: 0 is the center of the first pixel. The terms of each row and each column are computed in float64; only
-their sums are float32, with an error below a thousandth of a pixel at 8K. NumPy arrays are for OpenCV, tensors for
-torch: results have the type of their buffers.
+A map combines the matrix of a correction with its mesh and the row homographies of a rolling shutter. Coordinates are
+pixel indices of the source: 0 is the center of the first pixel. The terms of each row and each column are computed in
+float64; only their sums are float32, with an error below a thousandth of a pixel at 8K. NumPy arrays are for OpenCV,
+tensors for torch: results have the type of their buffers.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from .. import geometry
 from ..path import rolling_shutter
+from ..path.mesh import MeshOffsets, bend_points, unbend_points
 from ..path.trajectory import Correction
 
 if TYPE_CHECKING:
@@ -24,7 +25,8 @@ if TYPE_CHECKING:
 
     Array = TypeVar("Array", NDArray[np.float32], Tensor)
 
-# The effect of rolling-shutter rows is so smooth that linear interpolation between cells is exact to 0.01 pixels.
+# Rolling-shutter rows are so smooth that linear interpolation between cells is exact to 0.01 pixels. The cells are a
+# quarter of those of a mesh, whose folds they round off.
 CELLS_PER_HEIGHT = 32
 
 
@@ -33,8 +35,9 @@ class SamplingMap:
     """A map from pixel indices of an output frame to those of its source.
 
     to_source: (3, 3), for pixel indices. source_size, output_size: (width, height) of the frames. source_rows,
-    output_rows: (1, ROW_SAMPLES, 3, 3), row homographies that rectify the source or the output, or None. offset: (x, y)
-    of the first output pixel, for a crop of the output.
+    output_rows: (1, ROW_SAMPLES, 3, 3), row homographies that rectify the source or the output, or None. source_mesh,
+    output_mesh: (*MESH_SHAPE, 2), offsets that bend points of the source or the output, or None. offset: (x, y) of the
+    first output pixel, for a crop of the output.
     """
 
     to_source: geometry.Matrices
@@ -43,6 +46,13 @@ class SamplingMap:
     source_rows: rolling_shutter.RowHomographies | None = None
     output_rows: rolling_shutter.RowHomographies | None = None
     offset: tuple[int, int] = (0, 0)
+    source_mesh: MeshOffsets | None = None
+    output_mesh: MeshOffsets | None = None
+
+    @property
+    def is_homography(self) -> bool:
+        bends = self.source_rows, self.output_rows, self.source_mesh, self.output_mesh
+        return all(bend is None for bend in bends)
 
     def crop(self, rows: slice, columns: slice) -> SamplingMap:
         """The map of a rectangle of the output."""
@@ -55,7 +65,7 @@ class SamplingMap:
         buffers: see the function `source_coords`.
         """
         x, y = source_coords(self.to_source, buffers)
-        if self.source_rows is not None or self.output_rows is not None:
+        if not self.is_homography:
             cell = max(1.0, self.output_size[1] / CELLS_PER_HEIGHT)
             height, width = x.shape
             columns, rows = (np.linspace(0, n - 1, 1 + int(np.ceil((n - 1) / cell))) for n in (width, height))
@@ -68,8 +78,7 @@ class SamplingMap:
         """(h, w): 1.0 where the coordinates are outside the source's pixels."""
         from .remap import fill_mask  # imports torch, which OpenCV's path does not need
 
-        is_homography = self.source_rows is None and self.output_rows is None
-        return fill_mask(self.to_source if is_homography else None, x, y, *self.source_size)
+        return fill_mask(self.to_source if self.is_homography else None, x, y, *self.source_size)
 
     def _exact_coords(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
         """Source coordinates (P, 2) of output pixels (P, 2)."""
@@ -77,7 +86,13 @@ class SamplingMap:
             center = (np.array(self.output_size) - 1) / 2 - self.offset
             height = self.output_size[1]
             points = rolling_shutter.rectify_points(self.output_rows, (points - center)[None], height)[0] + center
+        if self.output_mesh is not None:
+            center = (np.array(self.output_size) - 1) / 2 - self.offset
+            points = unbend_points(self.output_mesh, points - center, *self.output_size) + center
         points = geometry.transform_points(self.to_source, points)
+        if self.source_mesh is not None:
+            center = (np.array(self.source_size) - 1) / 2
+            points = bend_points(self.source_mesh, points - center, *self.source_size) + center
         if self.source_rows is not None:
             center = (np.array(self.source_size) - 1) / 2
             height = self.source_size[1]
@@ -96,10 +111,11 @@ def sampling_map(correction: Correction, index: int, pad: int = 0) -> SamplingMa
     width, height = correction.info.width, correction.info.height
     to_source = pixel_maps(correction.matrices[index], width, height, pad)
     sampling = SamplingMap(to_source, (width, height), (width + 2 * pad, height + 2 * pad))
-    if correction.rows is None:
-        return sampling
-    rows = correction.rows[index : index + 1]
-    return replace(sampling, output_rows=rows) if correction.distorts_rows else replace(sampling, source_rows=rows)
+    rows = None if correction.rows is None else correction.rows[index : index + 1]
+    mesh = None if correction.mesh is None or not correction.mesh[index].any() else correction.mesh[index]
+    if correction.distorts_rows:
+        return replace(sampling, output_rows=rows, output_mesh=mesh)
+    return replace(sampling, source_rows=rows, source_mesh=mesh)
 
 
 def pixel_maps(matrices: geometry.Matrices, width: int, height: int, pad: int = 0) -> geometry.Matrices:

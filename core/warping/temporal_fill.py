@@ -157,7 +157,9 @@ def _composite_neighbors(
         regions = [region for region in regions if float(region.remaining.max()) > MIN_COVERAGE]
         onto = geometry.inverse(poses[index]) @ poses[j]  # points of the neighbor -> of the frame
         rows = None if own_map.source_rows is None or correction.rows is None else correction.rows[j : j + 1]
-        layer = replace(own_map, to_source=pixel_maps(onto, width, height) @ own_map.to_source, source_rows=rows)
+        mesh = None if own_map.source_mesh is None or correction.mesh is None else correction.mesh[j]
+        to_source = pixel_maps(onto, width, height) @ own_map.to_source
+        layer = replace(own_map, to_source=to_source, source_rows=rows, source_mesh=mesh)
         exposure = None
         for region in regions:
             x, y = layer.crop(region.rows, region.columns).source_coords(region.buffers)

@@ -7,6 +7,7 @@ from steadyscale.core import geometry
 from steadyscale.core.bars import Bars
 from steadyscale.core.clip import ClipInfo
 from steadyscale.core.path.border import Border
+from steadyscale.core.path.mesh import MESH_SHAPE
 from steadyscale.core.path.motion import Motion
 from steadyscale.core.path.trajectory import Correction, Trajectory, correction
 from steadyscale.core.stabilization_report import report_stabilization
@@ -77,3 +78,12 @@ def test_keyframes_are_counted(motion: Motion, held: Correction):
     assert report.as_dict()["keyframes"] == 2
     assert ", 2 keyframes, " in str(report)
     assert "keyframe" not in str(report_stabilization(motion, held, Border.CROP))
+
+
+def test_the_share_of_bent_frames_is_reported(motion: Motion, held: Correction):
+    mesh = np.zeros((COUNT, *MESH_SHAPE, 2), np.float32)
+    mesh[5:15, 4, 4] = 0.5
+    report = report_stabilization(motion, replace(held, mesh=mesh), Border.MIRROR)
+    assert report.as_dict()["mesh"] == 0.25
+    assert "a mesh bends 25% of the frames" in str(report)
+    assert report_stabilization(motion, held, Border.MIRROR).as_dict()["mesh"] == 0.0

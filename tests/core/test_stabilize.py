@@ -19,6 +19,7 @@ from steadyscale.core.motion.flow import FlowMethod
 from steadyscale.core.motion.readout_time import RollingShutter
 from steadyscale.core.path.border import Border
 from steadyscale.core.path.keyframes import Keyframe
+from steadyscale.core.path.mesh_smooth import MeshWarp
 from steadyscale.core.path.motion import Motion
 from steadyscale.core.path.smooth import Smoothing
 from steadyscale.core.path.strength import Strength
@@ -210,6 +211,7 @@ OTHER_SETTINGS = {
     "pad": (3, {"border": Border.MIRROR}),
     "bars": (Bars(top=8, bottom=8), {}),
     "keyframes": ((Keyframe(0, strength=0.5),), {}),
+    "mesh": (MeshWarp.AUTO, {}),
 }
 
 
@@ -251,9 +253,12 @@ def test_arguments_of_the_measuring_arrive(monkeypatch, shaken_motion):
     clip, mask, settings = UnreadableClip(), torch.zeros(1, 120, 160), StabilizeSettings(flow="dis")
     plan_stabilization(clip, settings, device="cuda", side=96, mask=mask)
     assert calls.one("flow_model") == {"method": FlowMethod.DIS, "device": "cuda"}
-    assert calls.one("estimate_motion") == {"clip": clip, "flow": "the flow", "side": 96, "mask": mask}
+    assert calls.one("estimate_motion") == {
+        "clip": clip, "flow": "the flow", "side": 96, "mask": mask, "with_residuals": False,
+    }  # fmt: skip
     plan_stabilization(clip, settings, side=96, mask=mask, job="the job", segment_seconds=2.5)
     expected = {"job": "the job", "clip": clip, "flow": "the flow", "side": 96, "mask": mask, "segment_seconds": 2.5}
+    expected["with_residuals"] = False
     assert calls.one("cached_motion") == expected
     assert measure_motion(clip, settings, flow="another", job="the job") is not None
     assert calls.all("cached_motion")[-1]["flow"] == "another"

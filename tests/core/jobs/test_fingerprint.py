@@ -23,6 +23,7 @@ from steadyscale.core.jobs.stable_names import STABLE_NAMES, StableName
 from steadyscale.core.motion.farneback import farneback
 from steadyscale.core.motion.flow import FlowMethod, TorchFarneback, flow_model
 from steadyscale.core.path.border import Border
+from steadyscale.core.path.mesh import MESH_SHAPE
 from steadyscale.core.path.trajectory import Correction
 from steadyscale.core.pipeline.deflicker_op import DeflickerOp
 from steadyscale.core.pipeline.operation import Operation
@@ -125,6 +126,13 @@ def test_the_state_and_the_wrapper_of_a_network_do_not_count():
     used.runs = 7
     assert fingerprint(Wrapper(Network())) == fingerprint(used) == fingerprint(Network())
     assert fingerprint(UpscaleOp(Network(), stats=UpscaleStats(frames=9))) == fingerprint(UpscaleOp(Network()))
+
+
+def test_the_mesh_of_a_correction_counts():
+    plain, mesh = make_correction(), np.zeros((10, *MESH_SHAPE, 2), np.float32)
+    other = mesh + np.float32(0.25)
+    prints = [fingerprint(replace(plain, mesh=each)) for each in (None, mesh, other, other + np.float32(1e-5))]
+    assert prints[0] != prints[1] != prints[2] == prints[3]
 
 
 def test_rounding_errors_of_a_correction_do_not_count():

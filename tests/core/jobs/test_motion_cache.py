@@ -160,3 +160,16 @@ def test_another_clip_than_the_source_is_an_error(shaken_clip: VideoClip, tmp_pa
     short = TensorClip(torch.cat([*shaken_clip.frames(24)])[:20], shaken_clip.info.fps)
     with pytest.raises(ClipError, match="ended after 20 frames"), open_job(tmp_path / "job", shaken_clip.path) as job:
         cached_motion(job, short, flow_model())
+
+
+def test_residuals_are_measured_in_parts_as_at_once(shaken_clip: VideoClip, tmp_path: Path):
+    expected = estimate_motion(shaken_clip, flow_model(), with_residuals=True)
+    assert expected.residuals is not None
+    assert expected.residuals.any()
+    for calls in (24, 0):
+        with open_job(tmp_path / "job", shaken_clip.path) as job:
+            flow = CountingFlow()
+            motion = cached_motion(job, shaken_clip, flow, segment_seconds=SEGMENT_SECONDS, with_residuals=True)
+        assert flow.calls == calls
+        np.testing.assert_array_equal(motion.steps, expected.steps)
+        np.testing.assert_array_equal(motion.residuals, expected.residuals)

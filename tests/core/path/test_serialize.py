@@ -7,6 +7,7 @@ import pytest
 from camera_simulation import make_shake_path
 from steadyscale.core import geometry
 from steadyscale.core.clip import ClipError, ClipInfo
+from steadyscale.core.path.mesh import MESH_SHAPE, quantize
 from steadyscale.core.path.motion import Motion
 from steadyscale.core.path.serialize import load_path, save_path
 from steadyscale.core.path.smooth import smooth
@@ -184,3 +185,31 @@ def test_singular_poses_are_an_error_and_singular_steps_are_interpolated(kind, t
     motion.steps[5, :2, :2] = 0
     save_path(motion, file)
     assert np.isfinite(Trajectory.of(load_path(file)).poses).all()
+
+
+def test_meshes_are_saved_exactly_and_only_where_they_exist(motion, tmp_path):
+    values = kinds(motion)
+    mesh = quantize(np.random.default_rng(0).normal(0, 3, (30, *MESH_SHAPE, 2)).astype(np.float32))
+    for value, name in ((motion, "residuals"), (values["correction"], "mesh")):
+        save_path(value, tmp_path / "path.json")
+        assert name not in json.loads((tmp_path / "path.json").read_text())
+        assert getattr(load_path(tmp_path / "path.json"), name) is None
+        save_path(replace(value, **{name: mesh}), tmp_path / "path.json")
+        again = getattr(load_path(tmp_path / "path.json"), name)
+        assert again.dtype == np.float32
+        assert np.array_equal(again, mesh)
+    assert (tmp_path / "path.json").stat().st_size < 30 * (9 * 16 * 2 * 12 + 1000)
+
+
+@pytest.mark.parametrize(("value", "message"), [(1e9, "moves a vertex"), (None, "damaged"), ("short", "has the shape")])
+def test_a_damaged_mesh_is_an_error(motion, tmp_path, value, message):
+    fix = replace(kinds(motion)["correction"], mesh=np.zeros((30, *MESH_SHAPE, 2), np.float32))
+    save_path(fix, tmp_path / "path.json")
+    document = json.loads((tmp_path / "path.json").read_text())
+    if value == "short":
+        document["mesh"].pop()
+    else:
+        document["mesh"][3][7] = value
+    (tmp_path / "path.json").write_text(json.dumps(document))
+    with pytest.raises(ClipError, match=message):
+        load_path(tmp_path / "path.json")
