@@ -31,7 +31,8 @@ class StabilizationReport:
     frame time; 0 where it was not corrected. doubtful_steps: share, 0 to 1, of the steps between frames that could not
     be measured reliably and were interpolated. jitter_before, jitter_after: root mean square distance of the frames
     from a smooth motion, in pixels, by the measured motion: errors of the measurement are not included. None where all
-    shots are too short to evaluate.
+    shots are too short to evaluate. field_of_view: of the lens, horizontally, in degrees; None for frames that were not
+    turned along rays.
     """
 
     zoom_mean: float
@@ -43,6 +44,7 @@ class StabilizationReport:
     jitter_before: float | None
     jitter_after: float | None
     bars: Bars | None = None
+    field_of_view: float | None = None
 
     def as_dict(self) -> dict[str, object]:
         """The report as JSON values."""
@@ -56,6 +58,7 @@ class StabilizationReport:
             "jitter_before": None if self.jitter_before is None else round(self.jitter_before, 3),
             "jitter_after": None if self.jitter_after is None else round(self.jitter_after, 3),
             "bars": None if self.bars is None else asdict(self.bars),
+            "field_of_view": self.field_of_view,
         }
 
     def __str__(self) -> str:
@@ -70,6 +73,8 @@ class StabilizationReport:
         parts = [zoom + frame, f"{len(self.cuts)} cut{'' if len(self.cuts) == 1 else 's'}"]
         if self.bars:
             parts.append(f"bars of {self.bars} px")
+        if self.field_of_view is not None:
+            parts.append(f"field of view {self.field_of_view:.0f} degrees")
         if self.readout:
             parts.append(f"readout {self.readout:.2f} of a frame")
         if self.doubtful_steps:
@@ -99,6 +104,7 @@ def report_stabilization(motion: Motion, correction: Correction, border: Border)
         jitter_before=_jitter(measured, measured.poses),
         jitter_after=_jitter(measured, measured.corrected(correction).poses),
         bars=correction.bars,
+        field_of_view=None if correction.lens is None else correction.lens.fov,
     )
 
 

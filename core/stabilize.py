@@ -18,17 +18,22 @@ import numpy as np
 
 from .bars import BarDetection, Bars
 from .clip import Clip, ClipError, ClipInfo
+from .lens import Lens, LensDetection, parse_lens
 from .motion.bar_detection import find_bars
 from .motion.estimate import WORKING_SIDE, estimate_motion
 from .motion.flow import FlowMethod, FlowModel, flow_model
 from .motion.gray_frame import MASK_MARGIN_PIXELS, Masks
-from .motion.readout_time import RollingShutter, with_rolling_shutter
+from .motion.lens_estimate import estimate_lens
+from .motion.lens_view import LensView, ViewClip, to_rotations, view_masks
+from .motion.readout_time import RollingShutter, estimate_readout, with_rolling_shutter
 from .path.border import Border
 from .path.motion import Motion
+from .path.ray_path import exact_rotations
 from .path.smooth import Smoother, Smoothing
 from .path.stabilize import plan_correction
 from .path.strength import Strength
 from .path.trajectory import Correction, Trajectory
+from .path.zoom import attenuate_to_zoom
 from .pipeline.warp_op import WarpOp
 from .shake_guard import without_added_shake
 
@@ -60,6 +65,9 @@ class StabilizeSettings:
     pad: pixels added to each side of the frame; 0 for the crops.
     bars: black bars around the image, which stay in place: AUTO detects them, see `find_bars`; NONE takes them for a
     part of the image, and so does a pad; or `Bars`.
+    lens: of a wide camera, whose frames are then turned along rays, so that their edges do not wobble. AUTO detects a
+    fisheye, OFF takes the frames as they are; or a `Lens`, one of `LENSES` by name, or a horizontal field of view in
+    degrees, 5 to 300.
     Raises ClipError for a value outside its range, ValueError for a name that is no member of its enum.
     """
 
@@ -74,6 +82,7 @@ class StabilizeSettings:
     reference: int | None = None
     pad: int = 0
     bars: BarDetection | Bars = BarDetection.AUTO
+    lens: LensDetection | Lens | float | str = LensDetection.AUTO
 
     def __post_init__(self) -> None:
         values: dict[str, object] = {"border": Border(self.border), "flow": FlowMethod(self.flow)}
@@ -83,6 +92,7 @@ class StabilizeSettings:
             values["rolling_shutter"] = RollingShutter(self.rolling_shutter)
         if isinstance(self.bars, str):
             values["bars"] = BarDetection(self.bars)
+        values["lens"] = parse_lens(self.lens)
         for name, value in values.items():
             object.__setattr__(self, name, value)  # frozen: strings become members of their enum here and nowhere else
         if not self.seconds > 0:
@@ -125,29 +135,68 @@ def measure_motion(
     job: Job | None = None,
     segment_seconds: float | None = None,
 ) -> Motion:
-    """Read a clip once and measure its motion and the shutter's readout time.
+    """Read a clip once and measure its motion, its lens and the shutter's readout time.
 
     side: longer side, in pixels, of the reduced frames that are measured. mask: what is not to be followed, see
     `estimate_motion`. flow: in place of the estimator that `settings.flow` names.
     job: keeps the measured parts, so that the next run reads them; `clip` has to read its source, and `mask` has to be
     a tensor. segment_seconds: the length of a part; None takes the default of jobs.
+    Where a lens is detected, the clip is read once more, and the job does not keep that part.
     Raises ClipError as `estimate_motion` and `with_rolling_shutter` do.
     """
     flow = flow_model(settings.flow, device) if flow is None else flow
     bars = with_known_bars(settings, clip).bars
     mask = mask if isinstance(bars, BarDetection) else _with_bars(mask, bars, clip.info)
-    if job is None:
-        motion = estimate_motion(clip, flow, side=side, mask=mask)
-    else:
-        from .jobs.motion_cache import cached_motion
-        from .jobs.segments import SEGMENT_SECONDS
-
-        if callable(mask):
-            raise ClipError("a job cannot compare masks that a function computes; give them as a tensor (N, H, W)")
-        seconds = SEGMENT_SECONDS if segment_seconds is None else segment_seconds
-        motion = cached_motion(job, clip, flow, side=side, mask=mask, segment_seconds=seconds)
-    motion = motion if isinstance(bars, BarDetection) else motion.inside(bars)
+    given_bars = None if isinstance(bars, BarDetection) else bars
+    if isinstance(settings.lens, Lens):
+        view = LensView(clip.info, settings.lens, given_bars)
+        return _measure_view(clip, view, settings, flow, side, mask, job, segment_seconds)
+    motion = _estimate(clip, flow, side, mask, job, segment_seconds)
+    lens = estimate_lens(motion, given_bars) if settings.lens is LensDetection.AUTO else None
+    if lens is not None:
+        of_rays = _measure_view(clip, LensView(clip.info, lens, given_bars), settings, flow, side, mask)
+        if of_rays.confidence.mean() > motion.confidence.mean():
+            return of_rays
+    motion = replace(motion, bows=None) if given_bars is None else replace(motion.inside(given_bars), bows=None)
     return with_rolling_shutter(motion, settings.readout_time)
+
+
+def _measure_view(
+    clip: Clip,
+    view: LensView,
+    settings: StabilizeSettings,
+    flow: FlowModel,
+    side: int,
+    mask: Masks | None,
+    job: Job | None = None,
+    segment_seconds: float | None = None,
+) -> Motion:
+    """As `measure_motion`, through the view of a lens."""
+    motion = _estimate(ViewClip(clip, view), flow, side, view_masks(mask, view), job, segment_seconds, lens=view.lens)
+    readout = settings.readout_time
+    if readout is None:  # that of the rows in the view, which are a share of all
+        readout = float(np.clip(estimate_readout(motion) / view.height_share, -1, 1))
+    return with_rolling_shutter(replace(to_rotations(motion, view), bows=None), readout)
+
+
+def _estimate(
+    clip: Clip,
+    flow: FlowModel,
+    side: int,
+    mask: Masks | None,
+    job: Job | None,
+    segment_seconds: float | None,
+    lens: Lens | None = None,
+) -> Motion:
+    if job is None:
+        return estimate_motion(clip, flow, side=side, mask=mask)
+    from .jobs.motion_cache import cached_motion
+    from .jobs.segments import SEGMENT_SECONDS
+
+    if callable(mask):
+        raise ClipError("a job cannot compare masks that a function computes; give them as a tensor (N, H, W)")
+    seconds = SEGMENT_SECONDS if segment_seconds is None else segment_seconds
+    return cached_motion(job, clip, flow, side=side, mask=mask, segment_seconds=seconds, lens=lens)
 
 
 def measure_motion_share(
@@ -168,8 +217,11 @@ def measure_motion_share(
 
     bars = with_known_bars(settings, clip).bars
     mask = mask if isinstance(bars, BarDetection) else _with_bars(mask, bars, clip.info)
-    flow = flow_model(settings.flow)
-    return measure_share(job, clip, flow, index, count, mask=mask, segment_seconds=segment_seconds)
+    flow, lens = flow_model(settings.flow), settings.lens if isinstance(settings.lens, Lens) else None
+    if lens is not None:
+        view = LensView(clip.info, lens, None if isinstance(bars, BarDetection) else bars)
+        clip, mask = ViewClip(clip, view), view_masks(mask, view)
+    return measure_share(job, clip, flow, index, count, mask=mask, segment_seconds=segment_seconds, lens=lens)
 
 
 def with_known_bars(settings: StabilizeSettings, clip: Clip) -> StabilizeSettings:
@@ -229,7 +281,11 @@ def correct_motion(
     )
     # These follow a given path, however the camera moves.
     is_exact = settings.horizon > 0 or settings.smoothing in (Smoothing.LOCKED, Smoothing.L1)
-    return replace(planned if is_exact else without_added_shake(planned), bars=motion.bars)
+    planned = replace(planned if is_exact else without_added_shake(planned), bars=motion.bars)
+    if planned.lens is None:
+        return planned
+    exact = exact_rotations(planned, seconds=settings.seconds)
+    return attenuate_to_zoom(exact, settings.max_zoom) if settings.is_cropped else exact
 
 
 def plan_stabilization(

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..clip import ClipInfo
+from ..lens import Lens
 from ..motion.background_prior import ALL_INLIERS, InlierMap
 from ..motion.estimate import LINK_FRAMES, estimate_from_luma
 from ..motion.flow import FlowModel
@@ -29,7 +30,7 @@ log = logging.getLogger(__name__)
 
 WARM_UP_FRAMES = 128  # more often than not they contain a cut, where the state starts anew
 _LINK_ENDS = np.array([1.0, 1.0] + [0.0] * 10)  # the columns of links that are frame numbers
-_COLUMNS = {"steps": (-1, 3, 3), "confidence": (-1,), "agreement": (-1,), "links": (-1, 12)}
+_COLUMNS = {"steps": (-1, 3, 3), "confidence": (-1,), "agreement": (-1,), "links": (-1, 12), "bows": (-1, 6)}
 
 
 class State(NamedTuple):
@@ -73,18 +74,29 @@ class MotionPiece:
 class MotionPieces:
     """The motion of all pieces of a clip, measured or read from the job.
 
-    info: of the clip. side: longer side of the measured frames. flow, mask: as for `estimate_motion`. Files of other
-    settings, or another source or software, are not read; a message says so.
+    info: of the clip. side: longer side of the measured frames. flow, mask: as for `estimate_motion`. lens: of the view
+    that is measured, if it is one. Files of other settings, or another source or software, are not read; a message
+    says so.
     """
 
     def __init__(
-        self, job: Job, info: ClipInfo, flow: FlowModel, side: int, mask: Masks | None, segment_seconds: float
+        self,
+        job: Job,
+        info: ClipInfo,
+        flow: FlowModel,
+        side: int,
+        mask: Masks | None,
+        segment_seconds: float,
+        lens: Lens | None = None,
     ) -> None:
         times = job.timestamps(info.fps)
         self.ranges = split_clip(times.starts, times.time_base, segment_seconds)
         self.folder = JobFolder(job.location)
         self._info, self._flow, self._mask, self._reported = info, flow, mask, False
-        settings = job.settings(measuring=[info, flow, side, mask, LINK_FRAMES])
+        measuring = [info, flow, side, mask, LINK_FRAMES]
+        if lens is not None:
+            measuring.append([lens.fov, *lens.coefficients])
+        settings = job.settings(measuring=measuring)
         self._settings = json.loads(json.dumps(settings))  # comparable with those of a file
         self._pieces: dict[int, MotionPiece] = {}
         self.read_missing()
@@ -115,10 +127,10 @@ class MotionPieces:
         if body["settings"] != self._settings or body["piece"] != [frames.start, frames.stop]:
             self._report_difference(body)
             return
-        steps, confidence, agreement, links = (
+        steps, confidence, agreement, links, bows = (
             np.array(body[column], float).reshape(shape) for column, shape in _COLUMNS.items()
         )
-        motion = Motion(steps, confidence, self._info, agreement=agreement, links=links)
+        motion = Motion(steps, confidence, self._info, agreement=agreement, links=links, bows=bows)
         start_map, end_map = (np.array(body[name]).reshape(ALL_INLIERS.shape) for name in ("start_map", "end_map"))
         self._pieces[index] = MotionPiece(frames, body["first"], motion, start_map, end_map)
 
@@ -167,12 +179,12 @@ class MotionPieces:
         """The motion of the clip, as `estimate_from_luma` returns it."""
         pieces = [self._pieces[index] for index in range(len(self.ranges))]
         rows = [slice(piece.frame_range.start - piece.first, None) for piece in pieces]
-        steps, confidence, agreement = (
+        steps, confidence, agreement, bows = (
             np.concatenate([getattr(piece.motion, name)[own] for piece, own in zip(pieces, rows, strict=True)])
-            for name in ("steps", "confidence", "agreement")
+            for name in ("steps", "confidence", "agreement", "bows")
         )
         links = [_measured(piece.motion.links) + _LINK_ENDS * piece.first for piece in pieces]
-        return Motion(steps, confidence, self._info, agreement=agreement, links=np.concatenate(links))
+        return Motion(steps, confidence, self._info, agreement=agreement, links=np.concatenate(links), bows=bows)
 
     def _estimate(self, frames: range, reader: FrameReader, state: State, keep: int) -> tuple[Motion, InlierMap]:
         planes = (gray.numpy() for gray in reader.read_range(frames, keep))
@@ -195,7 +207,8 @@ class MotionPieces:
 def _last_rows(motion: Motion, count: int) -> Motion:
     rows = slice(len(motion.steps) - count, None)
     agreement = _measured(motion.agreement)[rows]
-    return Motion(motion.steps[rows], motion.confidence[rows], motion.info, agreement=agreement)
+    bows = _measured(motion.bows)[rows]
+    return Motion(motion.steps[rows], motion.confidence[rows], motion.info, agreement=agreement, bows=bows)
 
 
 def _measured(values: NDArray[np.float64] | None) -> NDArray[np.float64]:

@@ -13,6 +13,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .. import geometry
 from ..clip import Clip, ClipError, ClipInfo, Frames
@@ -26,6 +27,7 @@ from .flow import LUMA_WEIGHTS, FlowMethod, FlowModel, flow_between_planes, flow
 from .frame_times import frame_times
 from .gray_frame import GrayFrame, Masks, Plane, mask_of
 from .homography import fit_homography
+from .lens_estimate import NO_BOW, fit_bow
 from .pose_graph import MIN_AGREEMENT, UNKNOWN, solve_pose_graph
 from .stillness import is_small, is_still
 from .subpixel import align, step_evidence
@@ -42,13 +44,14 @@ WORKING_SIDE = 480  # longer side of the measured frames: more costs much and ga
 class Step(NamedTuple):
     """Motion from one frame to the next, and the updated inlier map.
 
-    matrix: (3, 3), in pixels of the measured frames. confidence, agreement: as in `Motion`.
+    matrix: (3, 3), in pixels of the measured frames. confidence, agreement: as in `Motion`. bow: see `fit_bow`.
     """
 
     matrix: geometry.Matrices
     confidence: float
     inlier_map: InlierMap
     agreement: float = 1.0
+    bow: NDArray[np.float64] = NO_BOW
 
 
 FIRST_STEP = Step(np.eye(3), 0.0, ALL_INLIERS, 0.0)
@@ -92,7 +95,7 @@ def estimate_from_luma(
     in its pixels. known: the motion of the first frames, which are not measured again; `LINK_FRAMES` of them are enough
     to continue a clip. Raises ClipError if there are no frames.
     """
-    steps, confidence, agreement, links = array("d"), array("d"), array("d"), array("d")
+    steps, confidence, agreement, links, bows = array("d"), array("d"), array("d"), array("d"), array("d")
     recent: deque[GrayFrame] = deque(maxlen=LINK_FRAMES + 1)
     rested = 0  # frames since the last large step
     for i, (number, plane) in enumerate(numbered_luma):
@@ -101,6 +104,8 @@ def estimate_from_luma(
         to_clip = info.width / width, info.height / height
         if known is not None and i < len(known.steps):
             assert known.agreement is not None
+            assert known.bows is not None
+            bows.extend(known.bows[i])
             steps.extend(known.steps[i].ravel())
             confidence.append(known.confidence[i] if i else 0.0)
             agreement.append(known.agreement[i])
@@ -114,6 +119,7 @@ def estimate_from_luma(
         steps.extend(geometry.rescale(step.matrix, *to_clip).ravel())
         confidence.append(step.confidence)
         agreement.append(step.agreement)
+        bows.extend(step.bow)
         for frames in _frames_to_link(agreement):
             link = estimate_step(recent[-1 - frames], recent[-1], flow, ALL_INLIERS)
             if link.agreement >= MIN_SCENE_CORRELATION:
@@ -125,7 +131,8 @@ def estimate_from_luma(
     if not steps:
         raise ClipError("the clip has no frames, so there is no motion to measure")
     motion = Motion(np.array(steps).reshape(-1, 3, 3), np.array(confidence), info)
-    return replace(motion, agreement=np.array(agreement), links=np.array(links).reshape(-1, 12)), inlier_map
+    measured = {"agreement": np.array(agreement), "links": np.array(links).reshape(-1, 12)}
+    return replace(motion, **measured, bows=np.array(bows).reshape(-1, 6)), inlier_map
 
 
 def _frames_to_link(agreement: Sequence[float]) -> list[int]:
@@ -207,8 +214,9 @@ def estimate_step(first: GrayFrame, second: GrayFrame, flow: FlowModel, inlier_m
         other = _fit_step(first, second, fallback, inlier_map)
         if cut or _exact_fraction(*other[:2]) > _exact_fraction(matches, matrix):
             matches, matrix, confidence, cut = *other[:3], cut and other[3]
-    matched = confidence > 0
+    matched, bow = confidence > 0, NO_BOW
     if matched:
+        bow = fit_bow(matches, matrix, *size[-2:])
         inlier_map = update_inlier_map(inlier_map, matches, matrix, *size)
         matrix = align(first, second, matrix, inlier_map)
     evidence = step_evidence(first, second, matrix)
@@ -219,7 +227,7 @@ def estimate_step(first: GrayFrame, second: GrayFrame, flow: FlowModel, inlier_m
         return Step(np.eye(3), UNKNOWN, inlier_map, agreement)
     if not matched or evidence.is_empty or evidence.is_clear:
         agreement = 1.0  # nothing to see, or objects before a background: nothing to doubt
-    return Step(matrix, max(confidence, UNKNOWN), inlier_map, agreement)
+    return Step(matrix, max(confidence, UNKNOWN), inlier_map, agreement, bow)
 
 
 def _fit_step(

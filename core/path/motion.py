@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from .. import geometry
 from ..bars import Bars
 from ..clip import ClipInfo
+from ..lens import Lens
 from ..runtime.deprecation import renamed_fields
 from .even_time import to_frame_times
 
@@ -31,6 +32,8 @@ class Motion:
     of the two frames of each step, at most 1; 0 after a cut. links: (K, 12), steps over more than one frame: the first
     frame, the last one, the agreement, and the matrix row by row.
     bars: of the frames, in pixels, or None. Then `info` and the steps are of the area inside the bars.
+    lens: of the camera, or None. With a lens, the steps are similarities that stand for rotations, see ray_camera.py.
+    bows: only while a clip is measured; (N, 6), what a lens leaves in each step, see motion/lens_estimate.py.
     """
 
     steps: geometry.Matrices
@@ -41,6 +44,8 @@ class Motion:
     agreement: NDArray[np.float64] | None = None
     links: NDArray[np.float64] | None = None
     bars: Bars | None = None
+    lens: Lens | None = None
+    bows: NDArray[np.float64] | None = None
 
     @property
     def frame_times(self) -> NDArray[np.float64]:

@@ -6,9 +6,9 @@
 A trajectory has "poses", a correction "matrices" and, if known, "poses"; see geometry.py and the types. For a rolling
 shutter, a motion has its "readout", the others "rows"; "bends": true stands for `Correction.distorts_rows`, and "trust"
 for `Motion.confidence`. "times", in seconds, are written where the timestamps are uneven; without them, the frames are
-1 / fps apart. "bars" are pixels at the left, top, right and bottom; "clip" is then the area inside. "agreement" and
-"links" are those of `Motion`, in a part of a clip that is still measured. Numbers are written so that reading them is
-exact.
+1 / fps apart. "bars" are pixels at the left, top, right and bottom; "clip" is then the area inside. A "lens" has its
+horizontal field of view in degrees and then its coefficients, see `Lens`. "agreement" and "links" are those of
+`Motion`, in a part of a clip that is still measured. Numbers are written so that reading them is exact.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from .. import geometry
 from ..bars import Bars
 from ..clip import ClipError, ClipInfo, parse_fps
+from ..lens import Lens
 from ..runtime.atomic_write import atomic_path
 from .motion import Motion
 from .rolling_shutter import ROW_SAMPLES
@@ -61,6 +62,8 @@ def save_path(value: Savable, target: str | Path) -> None:
         document["bends"] = True
     if not isinstance(value, Trajectory) and value.bars is not None:
         document["bars"] = list(astuple(value.bars))
+    if value.lens is not None:
+        document["lens"] = [value.lens.fov, *value.lens.coefficients]
     try:
         with atomic_path(Path(target)) as partial:
             partial.write_text(json.dumps(document), encoding="utf-8")
@@ -120,14 +123,14 @@ def _parse_document(document: dict[str, Any]) -> Savable:
     if any(shot.start != start or shot.stop <= start for shot, start in zip(shots, starts, strict=False)):
         raise ValueError("the shots are not consecutive")
     count = starts[-1]
-    times = _parse_times(document, count)
+    times, lens = _parse_times(document, count), _parse_lens(document)
     if kind == "motion":
         readout = float(_parse_array(document, "readout", ())) if "readout" in document else 0.0
         if not -1 <= readout <= 1:
             raise ValueError(f"the readout {readout} is not between -1 and 1")
         motion = Motion(
             _parse_matrices(document, "steps", count), _parse_array(document, "trust", (count,)), info, readout, times,
-            bars=_parse_bars(document),
+            bars=_parse_bars(document), lens=lens,
         )  # fmt: skip
         if "agreement" in document:
             links = np.array(document.get("links", []), dtype=np.float64).reshape(-1, 12)
@@ -136,12 +139,13 @@ def _parse_document(document: dict[str, Any]) -> Savable:
             raise ValueError("trust and shots have different cuts")
         return motion
     if kind == "trajectory":
-        return Trajectory(_parse_matrices(document, "poses", count), shots, info, _parse_rows(document, count), times)
+        rows = _parse_rows(document, count)
+        return Trajectory(_parse_matrices(document, "poses", count), shots, info, rows, times, lens)
     if kind == "correction":
         poses = _parse_matrices(document, "poses", count) if "poses" in document else None
         rows, distorts_rows = _parse_rows(document, count), document.get("bends") is True
         matrices, bars = _parse_matrices(document, "matrices", count), _parse_bars(document)
-        return Correction(matrices, shots, info, poses, rows, distorts_rows, times, bars)
+        return Correction(matrices, shots, info, poses, rows, distorts_rows, times, bars, lens)
     raise ValueError(f"kind {kind!r} is not motion, trajectory or correction")
 
 
@@ -152,6 +156,15 @@ def _parse_bars(document: dict[str, Any]) -> Bars | None:
     if (pixels != np.rint(pixels)).any():
         raise ValueError(f"bars are {pixels.tolist()} and not whole numbers of pixels")
     return Bars(*map(int, pixels))
+
+
+def _parse_lens(document: dict[str, Any]) -> Lens | None:
+    if "lens" not in document:
+        return None
+    fov, *coefficients = map(float, document["lens"])
+    if not np.isfinite(coefficients).all():
+        raise ValueError("lens holds numbers that are not finite")
+    return Lens(fov, tuple(coefficients))
 
 
 def _parse_count(number: Any) -> int:

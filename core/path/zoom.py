@@ -16,9 +16,12 @@ from ..runtime.deprecation import renamed_arguments
 from . import rolling_shutter
 from .crop_qp import full_rect, project_to_crop
 from .even_time import even_grid, is_constant_rate
+from .lens_zoom import lens_scales
+from .ray_camera import RayCamera
 from .trajectory import Correction
 
 MAX_ZOOM = 4.0  # a crop to less than a quarter of each side is an error: the motion is probably wrong
+LENS_ZOOM_SHARES = (1.0, 0.9, 0.75, 0.5)  # of the allowed magnification, tried one after the other
 VISIBILITY_THRESHOLD = 4e-4  # frame widths: a smaller oscillation with the smoothing's period is invisible
 
 
@@ -41,6 +44,9 @@ def _chunk_zooms(correction: Correction, frames: slice) -> NDArray[np.float64]:
     if not corners.any():
         return np.ones(len(to_source))
     rect, margin = visible_rect(correction, frames)
+    if correction.lens is not None:
+        max_scale = lens_scales(correction, to_source, rect, margin)
+        return np.where(max_scale > 0, np.maximum(1.0, 1 / np.where(max_scale > 0, max_scale, 1)), np.inf)
     # Along the ray s * corner, the source position (a s + b) / (c s + d) leaves the source where it meets an edge:
     # a s + b = edge * (c s + d), which is linear in s, for each corner, axis and side of the source.
     outward = corners + np.sign(corners) * margin[:, None]  # (N or 1, 4, 2)
@@ -76,7 +82,8 @@ def visible_rect(
         return rect, margin
     rows = correction.rows[frames]
     measure = rolling_shutter.max_displacement if correction.distorts_rows else rolling_shutter.inscribed_rect
-    values = np.concatenate([measure(rows[part], correction.info) for part in geometry.chunks(len(rows))])
+    camera = None if correction.lens is None else RayCamera(correction.lens, correction.info.width)
+    values = np.concatenate([measure(rows[part], correction.info, camera) for part in geometry.chunks(len(rows))])
     return (rect, values) if correction.distorts_rows else (values, margin)
 
 
@@ -141,9 +148,12 @@ def limit_zoom(correction: Correction, max_zoom: float, *, seconds: float = 4.0)
     for shot in correction.shots:
         if max_zoom > 1 and not fits[shot].all():
             original = slice_correction(correction, shot)
-            projected = _project_shot(original, max_zoom, seconds)
-            is_valid = (zooms_to_fill(projected) <= max_zoom).all()
-            nearest[shot] = projected.matrices if is_valid else original.matrices
+            # With a lens, the constraints are only nearly those of its rays.
+            for share in (1.0,) if correction.lens is None else LENS_ZOOM_SHARES:
+                projected = _project_shot(original, 1 + share * (max_zoom - 1), seconds)
+                if (zooms_to_fill(projected) <= max_zoom).all():
+                    nearest[shot] = projected.matrices
+                    break
     # Shots without such a solution (a view from beyond the horizon, or a limit of 1) are attenuated frame by frame.
     return attenuate_to_zoom(replace(correction, matrices=nearest), max_zoom)
 

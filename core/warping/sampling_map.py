@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from .. import geometry
 from ..path import rolling_shutter
+from ..path.ray_camera import RayCamera
 from ..path.trajectory import Correction
 
 if TYPE_CHECKING:
@@ -34,7 +35,8 @@ class SamplingMap:
 
     to_source: (3, 3), for pixel indices. source_size, output_size: (width, height) of the frames. source_rows,
     output_rows: (1, ROW_SAMPLES, 3, 3), row homographies that rectify the source or the output, or None. offset: (x, y)
-    of the first output pixel, for a crop of the output.
+    of the first output pixel, for a crop of the output. camera: of both frames, or None; `to_source` then approximates
+    the rotation of its rays by `view` (3, 3), or by the inverse of `view` if `inverts_view`.
     """
 
     to_source: geometry.Matrices
@@ -43,6 +45,14 @@ class SamplingMap:
     source_rows: rolling_shutter.RowHomographies | None = None
     output_rows: rolling_shutter.RowHomographies | None = None
     offset: tuple[int, int] = (0, 0)
+    camera: RayCamera | None = None
+    view: geometry.Matrices | None = None
+    inverts_view: bool = False
+
+    @property
+    def is_homography(self) -> bool:
+        """Whether `to_source` is exact."""
+        return self.source_rows is None and self.output_rows is None and self.camera is None
 
     def crop(self, rows: slice, columns: slice) -> SamplingMap:
         """The map of a rectangle of the output."""
@@ -55,12 +65,12 @@ class SamplingMap:
         buffers: see the function `source_coords`.
         """
         x, y = source_coords(self.to_source, buffers)
-        if self.source_rows is not None or self.output_rows is not None:
+        if not self.is_homography:
             cell = max(1.0, self.output_size[1] / CELLS_PER_HEIGHT)
             height, width = x.shape
             columns, rows = (np.linspace(0, n - 1, 1 + int(np.ceil((n - 1) / cell))) for n in (width, height))
             grid = np.stack(np.meshgrid(columns, rows), axis=-1).reshape(-1, 2)
-            offsets = self._exact_coords(grid) - geometry.transform_points(self.to_source, grid)
+            offsets = self.map_points(grid) - geometry.transform_points(self.to_source, grid)
             add_interpolated(x, y, offsets.reshape(len(rows), len(columns), 2))
         return x, y
 
@@ -68,21 +78,34 @@ class SamplingMap:
         """(h, w): 1.0 where the coordinates are outside the source's pixels."""
         from .remap import fill_mask  # imports torch, which OpenCV's path does not need
 
-        is_homography = self.source_rows is None and self.output_rows is None
-        return fill_mask(self.to_source if is_homography else None, x, y, *self.source_size)
+        return fill_mask(self.to_source if self.is_homography else None, x, y, *self.source_size)
 
-    def _exact_coords(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
+    def map_points(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
         """Source coordinates (P, 2) of output pixels (P, 2)."""
         if self.output_rows is not None:
             center = (np.array(self.output_size) - 1) / 2 - self.offset
             height = self.output_size[1]
-            points = rolling_shutter.rectify_points(self.output_rows, (points - center)[None], height)[0] + center
-        points = geometry.transform_points(self.to_source, points)
+            points = (
+                rolling_shutter.rectify_points(self.output_rows, (points - center)[None], height, self.camera)[0]
+                + center
+            )
+        points = self._view_points(points)
         if self.source_rows is not None:
             center = (np.array(self.source_size) - 1) / 2
             height = self.source_size[1]
-            points = rolling_shutter.distort_points(self.source_rows, (points - center)[None], height)[0] + center
+            points = (
+                rolling_shutter.distort_points(self.source_rows, (points - center)[None], height, self.camera)[0]
+                + center
+            )
         return points
+
+    def _view_points(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
+        """As `map_points`, without rows."""
+        if self.camera is None or self.view is None:
+            return geometry.transform_points(self.to_source, points)
+        centered = points + self.offset - (np.array(self.output_size) - 1) / 2
+        transform = self.camera.transform_back if self.inverts_view else self.camera.transform
+        return transform(self.view, centered) + (np.array(self.source_size) - 1) / 2
 
 
 def sampling_maps(correction: Correction, pad: int = 0) -> Iterator[SamplingMap]:
@@ -96,6 +119,10 @@ def sampling_map(correction: Correction, index: int, pad: int = 0) -> SamplingMa
     width, height = correction.info.width, correction.info.height
     to_source = pixel_maps(correction.matrices[index], width, height, pad)
     sampling = SamplingMap(to_source, (width, height), (width + 2 * pad, height + 2 * pad))
+    if correction.lens is not None:
+        matrix, inverts = correction.matrices[index], correction.distorts_rows
+        view = matrix if inverts else geometry.inverse(matrix)
+        sampling = replace(sampling, camera=RayCamera(correction.lens, width), view=view, inverts_view=inverts)
     if correction.rows is None:
         return sampling
     rows = correction.rows[index : index + 1]

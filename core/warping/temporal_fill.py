@@ -157,7 +157,10 @@ def _composite_neighbors(
         regions = [region for region in regions if float(region.remaining.max()) > MIN_COVERAGE]
         onto = geometry.inverse(poses[index]) @ poses[j]  # points of the neighbor -> of the frame
         rows = None if own_map.source_rows is None or correction.rows is None else correction.rows[j : j + 1]
-        layer = replace(own_map, to_source=pixel_maps(onto, width, height) @ own_map.to_source, source_rows=rows)
+        to_source = pixel_maps(onto, width, height) @ own_map.to_source
+        layer = replace(own_map, to_source=to_source, source_rows=rows)
+        if own_map.camera is not None and own_map.view is not None:
+            layer = replace(layer, view=own_map.camera.compose(geometry.inverse(onto), own_map.view))
         exposure = None
         for region in regions:
             x, y = layer.crop(region.rows, region.columns).source_coords(region.buffers)

@@ -178,6 +178,7 @@ OTHER_SETTINGS = {
     "reference": (5, {"smoothing": Smoothing.LOCKED}),
     "pad": (3, {"border": Border.MIRROR}),
     "bars": (Bars(top=8, bottom=8), {}),
+    "lens": (150.0, {}),
 }
 
 
@@ -222,6 +223,7 @@ def test_arguments_of_the_measuring_arrive(monkeypatch, shaken_motion):
     assert calls.one("estimate_motion") == {"clip": clip, "flow": "the flow", "side": 96, "mask": mask}
     plan_stabilization(clip, settings, side=96, mask=mask, job="the job", segment_seconds=2.5)
     expected = {"job": "the job", "clip": clip, "flow": "the flow", "side": 96, "mask": mask, "segment_seconds": 2.5}
+    expected |= {"lens": None}
     assert calls.one("cached_motion") == expected
     assert measure_motion(clip, settings, flow="another", job="the job") is not None
     assert calls.all("cached_motion")[-1]["flow"] == "another"
