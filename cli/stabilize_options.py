@@ -5,12 +5,13 @@ from __future__ import annotations
 import argparse
 from dataclasses import asdict
 
+from ..core.lens import LENSES
 from ..core.motion.flow import FlowMethod
 from ..core.path.border import Border
 from ..core.path.smooth import Smoothing
 from ..core.path.strength import AXIS_LABELS, Strength
 from ..core.stabilize import StabilizeSettings
-from .arg_types import add_enum_option, bars, positive_float, readout_time, unit_float, whole_number, zoom_factor
+from .arg_types import add_enum_option, bars, lens, positive_float, readout_time, unit_float, whole_number, zoom_factor
 
 
 def add_stabilize_options(parser: argparse.ArgumentParser) -> None:
@@ -74,6 +75,15 @@ def add_stabilize_options(parser: argparse.ArgumentParser) -> None:
         help="black bars around the image, which stay in place: auto detects them, none moves them with the image, and "
         "four numbers are the pixels at the left, top, right and bottom (default auto)",
     )
+    parser.add_argument(
+        "--lens",
+        type=lens,
+        default="auto",
+        metavar="auto|off|DEGREES|NAME",
+        help="turn the frames of a wide lens along rays, so that their edges do not wobble: auto detects a fisheye, "
+        "off does not look, a number is the horizontal field of view in degrees, and a name is one of "
+        f"{', '.join(LENSES)} (default auto)",
+    )
 
 
 def stabilize_settings(args: argparse.Namespace) -> StabilizeSettings:
@@ -89,4 +99,5 @@ def stabilize_settings(args: argparse.Namespace) -> StabilizeSettings:
         rolling_shutter=args.rolling_shutter,
         reference=args.reference,
         bars=args.bars,
+        lens=args.lens,
     )
