@@ -5,6 +5,7 @@ from __future__ import annotations
 from comfy_api.latest import Input, io, ui
 from torch import Tensor
 
+from ..core.lens import LensDetection
 from ..core.motion.flow import FlowMethod
 from ..core.motion.readout_time import RollingShutter
 from ..core.path.border import Border
@@ -35,7 +36,7 @@ class StabilizeVideo(io.ComfyNode):
             description="Takes the shake out of a clip: Estimate Flow, Smooth Trajectory and Warp/Pad Frames in one. "
             "Take the three apart to upscale in between, or to try settings without measuring again.",
             advanced="fps, method, rolling_shutter, resumable, strength_x, strength_y, strength_roll, strength_zoom, "
-            "strength_tilt, horizon",
+            "strength_tilt, horizon, lens, field_of_view",
             inputs=[
                 ImageOrVideoType.Input(
                     "frames",
@@ -57,6 +58,7 @@ class StabilizeVideo(io.ComfyNode):
                 shared.rolling_shutter_input(),
                 shared.resumable_input(),
                 *shared.strength_inputs(),
+                *shared.lens_inputs(),
             ],
             hidden=[io.Hidden.dynprompt],
             outputs=[
@@ -104,6 +106,8 @@ class StabilizeVideo(io.ComfyNode):
         strength_zoom: float = 1.0,
         strength_tilt: float = 1.0,
         horizon: float = shared.STABILIZE_DEFAULTS.horizon,
+        lens: str = LensDetection.AUTO.value,
+        field_of_view: float = 0.0,
     ) -> io.NodeOutput:
         check_links(cls, frames)
         settings = StabilizeSettings(
@@ -115,6 +119,7 @@ class StabilizeVideo(io.ComfyNode):
             strength=Strength(strength_x, strength_y, strength_roll, strength_zoom, strength_tilt),
             horizon=horizon,
             rolling_shutter=RollingShutter(rolling_shutter),
+            lens=shared.parse_lens_inputs(lens, field_of_view),
         )
         motion, job_folders = measure_input_motion(frames, fps, settings, mask, resumable)
         correction, plot, info = correct_and_plot(motion, settings)
