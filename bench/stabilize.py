@@ -32,7 +32,7 @@ from pathlib import Path
 import av
 import cv2
 import numpy as np
-from hard_clips import HARD_KINDS, HardClip
+from hard_clips import HARD_KINDS, HardClip, fisheye_jitter
 from hard_clips import HEIGHT as HARD_HEIGHT
 from hard_clips import WIDTH as HARD_WIDTH
 from steadyscale.core import ClipInfo, Correction, geometry
@@ -40,6 +40,7 @@ from steadyscale.core.metrics import jitter
 from steadyscale.core.path.zoom import zooms_to_fill
 from steadyscale.core.stabilize import correct_motion, measure_motion
 from steadyscale.core.video.open import open_clip
+from steadyscale.core.warping.sampling_map import sampling_maps
 from synthetic_clip import FPS, HEIGHT, KINDS, WIDTH, SyntheticClip
 
 PYTHON = sys.executable
@@ -100,6 +101,8 @@ def measure_hard_clip(clip: HardClip) -> dict[str, float | int]:
         motion = measure_motion(open_clip(Path(folder) / "in.mp4"))
         correction = correct_motion(motion)
         cpu = time.process_time() - start
+    if clip.kind == "fisheye":
+        return measure_fisheye(clip, correction, cpu)
     true_poses, info = clip.true_poses(), motion.info
     displayed = geometry.normalize(true_poses @ geometry.inverse(correction.matrices))
     report = {
@@ -107,6 +110,22 @@ def measure_hard_clip(clip: HardClip) -> dict[str, float | int]:
         for name, poses in (("input_px", true_poses), ("output_px", displayed))
     }
     report |= {"zoom": round(float(zooms_to_fill(correction).max()), 3), "shots": len(motion.shots)}
+    report["cpu_ms_per_frame"] = round(1000 * cpu / clip.length, 1)
+    print(clip.kind, report, file=sys.stderr)
+    return report
+
+
+def measure_fisheye(clip: HardClip, correction: Correction, cpu: float) -> dict[str, float | int]:
+    """As `measure_hard_clip`, along the rays of the lens."""
+    x, y = np.meshgrid(np.linspace(-0.45, 0.45, 9) * HARD_WIDTH, np.linspace(-0.45, 0.45, 7) * HARD_HEIGHT)
+    points, center = np.stack([x.ravel(), y.ravel()], axis=-1), (np.array(HARD_SIZE) - 1) / 2
+    unchanged = np.tile(points, (clip.length, 1, 1))
+    corrected = np.stack([mapping.map_points(points + center) - center for mapping in sampling_maps(correction)])
+    report = {
+        name: round(fisheye_jitter(clip, sources, 0.46), 3)
+        for name, sources in (("input_px", unchanged), ("output_px", corrected))
+    }
+    report |= {"zoom": round(float(zooms_to_fill(correction).max()), 3), "shots": len(correction.shots)}
     report["cpu_ms_per_frame"] = round(1000 * cpu / clip.length, 1)
     print(clip.kind, report, file=sys.stderr)
     return report
