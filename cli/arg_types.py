@@ -76,7 +76,7 @@ def bars(text: str) -> BarDetection | Bars:
 
 
 def lens(text: str) -> LensDetection | Lens:
-    """A word of `LensDetection`, the name of a lens, or a horizontal field of view in degrees."""
+    """A word of `LensDetection`, the name of a lens, or its field of view."""
     try:
         return parse_lens(text)
     except ClipError as error:

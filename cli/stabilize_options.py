@@ -7,6 +7,7 @@ from dataclasses import asdict
 
 from ..core.lens import LENSES
 from ..core.motion.flow import FlowMethod
+from ..core.motion.telemetry import Telemetry
 from ..core.path.border import Border
 from ..core.path.smooth import Smoothing
 from ..core.path.strength import AXIS_LABELS, Strength
@@ -84,6 +85,13 @@ def add_stabilize_options(parser: argparse.ArgumentParser) -> None:
         "off does not look, a number is the horizontal field of view in degrees, and a name is one of "
         f"{', '.join(LENSES)} (default auto)",
     )
+    add_enum_option(
+        parser,
+        "--telemetry",
+        settings.telemetry,
+        "use the gyroscope in the file of an action camera: auto where it correlates with the frames; needs the "
+        "package telemetry-parser",
+    )
 
 
 def stabilize_settings(args: argparse.Namespace) -> StabilizeSettings:
@@ -100,4 +108,5 @@ def stabilize_settings(args: argparse.Namespace) -> StabilizeSettings:
         reference=args.reference,
         bars=args.bars,
         lens=args.lens,
+        telemetry=Telemetry(args.telemetry),
     )

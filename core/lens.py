@@ -1,4 +1,4 @@
-"""Lens model: how far from the center of a frame the direction of a ray is imaged, and a table of lenses."""
+"""Radial lens model, and a table of lenses."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .clip import ClipError
 
 Array = NDArray[np.float64]
 
-MIN_FOV, MAX_FOV = 5.0, 300.0  # degrees
+MIN_FOV, MAX_FOV = 1.0, 300.0  # degrees
 NEWTON_STEPS = 6  # from radius to angle: each squares the error
 
 
@@ -29,7 +29,7 @@ class Lens:
 
     A ray at the angle t from the axis (radians) is imaged focal * (t + k1 t^3 + k2 t^5 + ...) pixels from the center.
 
-    fov: horizontal field of view in degrees, of the frame without its bars; 5 to 300. coefficients: k1, k2, ...; none
+    fov: horizontal field of view in degrees, of the frame without its bars; 1 to 300. coefficients: k1, k2, ...; none
     for an equidistant lens, the usual fisheye.
     Raises ClipError for a field of view outside its range, and where the projection does not grow up to its edge.
     """
@@ -98,8 +98,9 @@ LENSES = {
 
 
 def parse_lens(value: LensDetection | Lens | float | str) -> LensDetection | Lens:
-    """Convert a setting: a `LensDetection` or its value, a `Lens` or its name, or a field of view in degrees.
+    """Convert a setting to a lens, or to a `LensDetection`.
 
+    value: either of them, the value of a `LensDetection`, the name of a lens, or a horizontal field of view in degrees.
     Raises ClipError for another word or number.
     """
     if isinstance(value, (LensDetection, Lens)):

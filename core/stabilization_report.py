@@ -32,7 +32,7 @@ class StabilizationReport:
     be measured reliably and were interpolated. jitter_before, jitter_after: root mean square distance of the frames
     from a smooth motion, in pixels, by the measured motion: errors of the measurement are not included. None where all
     shots are too short to evaluate. field_of_view: of the lens, horizontally, in degrees; None for frames that were not
-    turned along rays.
+    turned along rays. telemetry: what was made of a gyroscope, or None.
     """
 
     zoom_mean: float
@@ -45,6 +45,7 @@ class StabilizationReport:
     jitter_after: float | None
     bars: Bars | None = None
     field_of_view: float | None = None
+    telemetry: str | None = None
 
     def as_dict(self) -> dict[str, object]:
         """The report as JSON values."""
@@ -59,6 +60,7 @@ class StabilizationReport:
             "jitter_after": None if self.jitter_after is None else round(self.jitter_after, 3),
             "bars": None if self.bars is None else asdict(self.bars),
             "field_of_view": self.field_of_view,
+            "telemetry": self.telemetry,
         }
 
     def __str__(self) -> str:
@@ -75,6 +77,8 @@ class StabilizationReport:
             parts.append(f"bars of {self.bars} px")
         if self.field_of_view is not None:
             parts.append(f"field of view {self.field_of_view:.0f} degrees")
+        if self.telemetry is not None:
+            parts.append(f"telemetry {self.telemetry}")
         if self.readout:
             parts.append(f"readout {self.readout:.2f} of a frame")
         if self.doubtful_steps:
@@ -105,6 +109,7 @@ def report_stabilization(motion: Motion, correction: Correction, border: Border)
         jitter_after=_jitter(measured, measured.corrected(correction).poses),
         bars=correction.bars,
         field_of_view=None if correction.lens is None else correction.lens.fov,
+        telemetry=motion.telemetry,
     )
 
 

@@ -26,6 +26,7 @@ from .motion.gray_frame import MASK_MARGIN_PIXELS, Masks
 from .motion.lens_estimate import estimate_lens
 from .motion.lens_view import LensView, ViewClip, to_rotations, view_masks
 from .motion.readout_time import RollingShutter, estimate_readout, with_rolling_shutter
+from .motion.telemetry import Gyro, Telemetry, fuse_gyro, gyro_of
 from .path.border import Border
 from .path.motion import Motion
 from .path.ray_path import exact_rotations
@@ -67,7 +68,8 @@ class StabilizeSettings:
     part of the image, and so does a pad; or `Bars`.
     lens: of a wide camera, whose frames are then turned along rays, so that their edges do not wobble. AUTO detects a
     fisheye, OFF takes the frames as they are; or a `Lens`, one of `LENSES` by name, or a horizontal field of view in
-    degrees, 5 to 300.
+    degrees, 1 to 300.
+    telemetry: AUTO uses the gyroscope in a file of an action camera, where it correlates with the motion of the frames.
     Raises ClipError for a value outside its range, ValueError for a name that is no member of its enum.
     """
 
@@ -83,6 +85,7 @@ class StabilizeSettings:
     pad: int = 0
     bars: BarDetection | Bars = BarDetection.AUTO
     lens: LensDetection | Lens | float | str = LensDetection.AUTO
+    telemetry: Telemetry = Telemetry.OFF
 
     def __post_init__(self) -> None:
         values: dict[str, object] = {"border": Border(self.border), "flow": FlowMethod(self.flow)}
@@ -92,7 +95,7 @@ class StabilizeSettings:
             values["rolling_shutter"] = RollingShutter(self.rolling_shutter)
         if isinstance(self.bars, str):
             values["bars"] = BarDetection(self.bars)
-        values["lens"] = parse_lens(self.lens)
+        values |= {"lens": parse_lens(self.lens), "telemetry": Telemetry(self.telemetry)}
         for name, value in values.items():
             object.__setattr__(self, name, value)  # frozen: strings become members of their enum here and nowhere else
         if not self.seconds > 0:
@@ -134,17 +137,35 @@ def measure_motion(
     flow: FlowModel | None = None,
     job: Job | None = None,
     segment_seconds: float | None = None,
+    gyro: Gyro | str | None = None,
 ) -> Motion:
-    """Read a clip once and measure its motion, its lens and the shutter's readout time.
+    """Measure the motion of a clip, its lens and the readout time of its shutter.
 
     side: longer side, in pixels, of the reduced frames that are measured. mask: what is not to be followed, see
     `estimate_motion`. flow: in place of the estimator that `settings.flow` names.
     job: keeps the measured parts, so that the next run reads them; `clip` has to read its source, and `mask` has to be
     a tensor. segment_seconds: the length of a part; None takes the default of jobs.
+    gyro: for telemetry; None reads it from `clip`, if that is a video file.
     Where a lens is detected, the clip is read once more, and the job does not keep that part.
     Raises ClipError as `estimate_motion` and `with_rolling_shutter` do.
     """
     flow = flow_model(settings.flow, device) if flow is None else flow
+    motion = _measure(clip, settings, flow, side, mask, job, segment_seconds)
+    if settings.telemetry is Telemetry.OFF:
+        return motion
+    return fuse_gyro(motion, gyro_of(clip) if gyro is None else gyro)
+
+
+def _measure(
+    clip: Clip,
+    settings: StabilizeSettings,
+    flow: FlowModel,
+    side: int,
+    mask: Masks | None,
+    job: Job | None,
+    segment_seconds: float | None,
+) -> Motion:
+    """As `measure_motion`, without telemetry."""
     bars = with_known_bars(settings, clip).bars
     mask = mask if isinstance(bars, BarDetection) else _with_bars(mask, bars, clip.info)
     given_bars = None if isinstance(bars, BarDetection) else bars

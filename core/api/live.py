@@ -15,6 +15,7 @@ from ..clip import ClipError, Frames
 from ..lens import Lens
 from ..motion.flow import flow_model
 from ..motion.readout_time import RollingShutter
+from ..motion.telemetry import Telemetry
 from ..path.even_time import FrameClock
 from ..path.smooth import Smoothing
 from ..runtime.device_names import resolve_device
@@ -111,6 +112,8 @@ def _check_live(settings: StabilizeSettings) -> None:
         raise ClipError(f"bars are {settings.bars}; live, they are moved with the image: leave them out")
     if isinstance(settings.lens, Lens):
         raise ClipError(f"the lens has {settings.lens.fov:g} degrees; live, it is not corrected: leave it out")
+    if settings.telemetry is not Telemetry.OFF:
+        raise ClipError("telemetry is auto; live, it is not read: leave it out")
     if settings.pad:
         raise ClipError(f"pad is {settings.pad}; live, frames cannot be padded")
 

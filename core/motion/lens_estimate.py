@@ -81,8 +81,9 @@ class _Slope(NamedTuple):
 
 
 def estimate_lens(motion: Motion, bars: Bars | None = None) -> Lens | None:
-    """Estimate the lens of a measured motion with bows; None for one whose frames are homographies of each other.
+    """Estimate the lens of a measured motion with bows.
 
+    None for a motion whose frames are homographies of each other.
     bars: of the clip. The motion is that of the frames with them.
     """
     if motion.bows is None:
@@ -128,7 +129,10 @@ def _slope(cause: Array, effect: Array) -> _Slope:
 
 
 def _find_lens(perspective: float, bow: float, width: int, height: int) -> tuple[Lens, float]:
-    """Return the lens whose turns have this perspective and bow, and what they still differ."""
+    """Find the lens whose turns have this perspective and bow.
+
+    Returns also what they still differ.
+    """
     x, y = np.meshgrid(np.linspace(-0.5, 0.5, 13) * width, np.linspace(-0.5, 0.5, 9) * height)
     points, radius = np.stack([x.ravel(), y.ravel()], axis=-1), np.hypot(width, height) / 2
     fit = np.linalg.pinv(_columns(points / radius))[[0, 6, 8]]

@@ -59,7 +59,10 @@ class LensView:
 
     @cached_property
     def focal(self) -> float:
-        """Focal length of the view, in pixels of its frames, which have the size of the active area."""
+        """Focal length of the view, in pixels of its frames.
+
+        These have the size of the active area.
+        """
         size = np.array([self.active.width, self.active.height], np.float64)
         angle = np.radians(min(self.lens.fov / 2, MAX_HALF_ANGLE))
         while angle > np.radians(1):
@@ -81,7 +84,10 @@ class LensView:
         return self.camera.project(np.concatenate([points / focal, np.ones_like(points[:, :1])], axis=1))
 
     def coords(self, height: int, width: int) -> tuple[Coords, Coords]:
-        """Pixel indices x, y (height, width) in a frame of this size, for each pixel of a view of the same size."""
+        """Return where each pixel of a view lies in the frame, as pixel indices x, y.
+
+        height, width: of both. Each is (height, width).
+        """
         scale = np.array([self.active.width / width, self.active.height / height])
         x, y = np.meshgrid(np.arange(width, dtype=np.float64), np.arange(height, dtype=np.float64))
         centered = np.stack([x.ravel() + (1 - width) / 2, y.ravel() + (1 - height) / 2], axis=-1)
@@ -96,7 +102,10 @@ class LensView:
 
 
 class ViewClip:
-    """A clip whose luma frames are those of a view. Its frames, which are not measured, stay as they are."""
+    """A clip whose luma frames are those of a view.
+
+    Its frames, which are not measured, stay as they are.
+    """
 
     def __init__(self, clip: Clip, view: LensView) -> None:
         self.info = view.active
@@ -124,7 +133,10 @@ class ViewClip:
 
 
 def sample_plane(plane: Plane, x: Coords, y: Coords) -> Plane:
-    """Sample a plane (h, w) at pixel indices, with linear interpolation; the edge is repeated."""
+    """Sample a plane (h, w) at pixel indices.
+
+    The interpolation is linear; the edge is repeated.
+    """
     cv2 = optional_opencv()
     if cv2 is not None:
         return cv2.remap(plane, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
@@ -159,7 +171,10 @@ def view_masks(mask: Masks | None, view: LensView) -> Masks | None:
 
 
 def to_rotations(motion: Motion, view: LensView) -> Motion:
-    """Convert the motion of a view, whose steps are homographies, to that of the camera with its lens."""
+    """Convert the motion of a view to that of the camera with its lens.
+
+    The steps of the view are homographies, those of the camera as in ray_camera.py.
+    """
     x, y = np.meshgrid(np.linspace(-0.5, 0.5, 9), np.linspace(-0.5, 0.5, 7))
     points = np.stack([x.ravel() * view.active.width, y.ravel() * view.active.height], axis=-1)
     usable = geometry.is_regular(motion.steps, MAX_STEP_SCALE)

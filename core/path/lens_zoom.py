@@ -1,4 +1,4 @@
-"""How far the output of a correction with a lens can extend before it leaves the source."""
+"""The zoom that hides the border of frames that are corrected with a lens."""
 
 from __future__ import annotations
 
@@ -19,8 +19,9 @@ SIDE_SAMPLES = (
 
 
 def lens_scales(correction: Correction, to_source: geometry.Matrices, rect: Array, margin: Array) -> Array:
-    """Return the largest scale of the output, about its center, that shows source pixels only: (n,); 0 if none does.
+    """Return the largest scale of the output that shows source pixels only: (n,).
 
+    The scale is about the center; 0 if none does.
     to_source: (n, 3, 3), the inverse matrices. rect, margin: of these frames, see `zoom.visible_rect`.
     """
     assert correction.lens is not None
@@ -40,7 +41,10 @@ def lens_scales(correction: Correction, to_source: geometry.Matrices, rect: Arra
 
 
 def _outline(rect: Array) -> Array:
-    """Points on the sides of rectangles (n, 4), once around: (n, 4 SIDE_SAMPLES + 1, 2)."""
+    """Return points on the sides of rectangles (n, 4), once around.
+
+    (n, 4 SIDE_SAMPLES + 1, 2).
+    """
     corners = rect[:, [[0, 1], [2, 1], [2, 3], [0, 3], [0, 1]]]  # (n, 5, 2)
     share = np.linspace(0, 1, SIDE_SAMPLES, endpoint=False)[:, None]
     sides = [a[:, None] * (1 - share) + b[:, None] * share for a, b in pairwise(np.moveaxis(corners, 1, 0))]
@@ -48,7 +52,10 @@ def _outline(rect: Array) -> Array:
 
 
 def _inner_scale(curve: Array) -> Array:
-    """Return half the side of the largest square about the origin inside each closed polygon (n, P, 2): (n,)."""
+    """Return half the side of the largest square inside each polygon: (n,).
+
+    curve: (n, P, 2), closed; squares are about the origin.
+    """
     smallest = np.abs(curve).max(axis=-1).min(axis=-1)
     # A corner of the square may touch between two points: where the curve crosses a diagonal.
     for sign in (1, -1):

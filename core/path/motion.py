@@ -33,6 +33,7 @@ class Motion:
     frame, the last one, the agreement, and the matrix row by row.
     bars: of the frames, in pixels, or None. Then `info` and the steps are of the area inside the bars.
     lens: of the camera, or None. With a lens, the steps are similarities that stand for rotations, see ray_camera.py.
+    telemetry: what was made of a gyroscope in the file, see motion/telemetry.py; None if there was no search for one.
     bows: only while a clip is measured; (N, 6), what a lens leaves in each step, see motion/lens_estimate.py.
     """
 
@@ -45,6 +46,7 @@ class Motion:
     links: NDArray[np.float64] | None = None
     bars: Bars | None = None
     lens: Lens | None = None
+    telemetry: str | None = None
     bows: NDArray[np.float64] | None = None
 
     @property

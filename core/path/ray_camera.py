@@ -51,9 +51,9 @@ class RayCamera:
         return rays[..., :2] * (radius / np.maximum(across, 1e-12))[..., None]
 
     def transform(self, views: geometry.Matrices, points: Array) -> Array:
-        """Map points (..., P, 2) by views (..., 3, 3), which are similarities: (..., P, 2).
+        """Map points (..., P, 2) by views (..., 3, 3): (..., P, 2).
 
-        The points are scaled, rolled about the center, and then tilted with the axis.
+        Views are similarities. The points are scaled, rolled about the center, and then tilted with the axis.
         """
         rotations, scale = self.rotations(views)
         rays = self.rays(points * scale[..., None, None])
@@ -84,7 +84,10 @@ class RayCamera:
         return geometry.matrices_from_parameters(np.stack([x * self.focal, y * self.focal, roll, np.log(scale)], -1))
 
     def compose(self, outer: geometry.Matrices, inner: geometry.Matrices) -> geometry.Matrices:
-        """The view that applies the rotation of `inner`, then that of `outer`; scales are multiplied."""
+        """Compose views: the rotation of `inner`, then that of `outer`.
+
+        Scales are multiplied.
+        """
         (second, second_scale), (first, first_scale) = self.rotations(outer), self.rotations(inner)
         return self.views(second @ first, second_scale * first_scale)
 
@@ -105,7 +108,10 @@ def _tilts(x: Array, y: Array) -> Rotations:
 
 
 def rotation_vectors(rotations: Rotations) -> Array:
-    """The rotations (..., 3, 3) as vectors (..., 3): the axis times the angle, which is below pi."""
+    """Convert rotations (..., 3, 3) to vectors (..., 3).
+
+    A vector is the axis times the angle, which is below pi.
+    """
     skew = np.stack(
         [
             rotations[..., 2, 1] - rotations[..., 1, 2],

@@ -47,8 +47,9 @@ def exact_rotations(correction: Correction, *, seconds: float = 4.0) -> Correcti
 
 
 def _accumulate(measured: Rotations, planned: Rotations, tilts: Rotations) -> Array:
-    """Accumulate what the displayed steps lack to the planned ones: (n, 3) rotation vectors.
+    """Accumulate what the displayed steps lack to the planned ones.
 
+    Returns (n, 3) rotation vectors.
     measured, planned: (n - 1, 3, 3), from the axes of each frame to those of the one before. tilts: (n, 3, 3), from the
     displayed frame to the source.
     """

@@ -179,6 +179,7 @@ OTHER_SETTINGS = {
     "pad": (3, {"border": Border.MIRROR}),
     "bars": (Bars(top=8, bottom=8), {}),
     "lens": (150.0, {}),
+    "telemetry": ("auto", {}),
 }
 
 
@@ -189,6 +190,7 @@ def test_every_setting_changes_the_operation(monkeypatch, shaken_motion, name):
     calls.replace("steadyscale.core.stabilize.flow_model", "the flow")
     calls.replace("steadyscale.core.stabilize.estimate_motion", shaken_motion)
     calls.replace("steadyscale.core.stabilize.find_bars", None)
+    calls.replace("steadyscale.core.stabilize.gyro_of", "no gyroscope")
 
     clip = UnreadableClip()
 
