@@ -9,7 +9,6 @@ first coefficient of the lens, one for the whole clip. They are accepted only if
 from __future__ import annotations
 
 import logging
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +20,7 @@ from ..path.motion import Motion
 from ..path.ray_camera import RayCamera
 from ..path.trajectory import is_reliable
 from .correspondences import Correspondences
+from .robust_slope import fit_slope
 
 log = logging.getLogger(__name__)
 
@@ -74,12 +74,6 @@ def _columns(points: Array) -> Array:
     return np.concatenate([np.stack(along_x, axis=-1), np.stack(along_y, axis=-1)])
 
 
-class _Slope(NamedTuple):
-    value: float
-    std_error: float
-    residual_power: float
-
-
 def estimate_lens(motion: Motion, bars: Bars | None = None) -> Lens | None:
     """Estimate the lens of a measured motion with bows.
 
@@ -92,7 +86,7 @@ def estimate_lens(motion: Motion, bars: Bars | None = None) -> Lens | None:
     bows = motion.bows[valid]
     if len(bows) < MIN_STEPS or np.square(bows[:, :2]).sum(axis=1).mean() < MIN_MOTION**2:
         return None
-    perspective, bow = (_slope(bows[:, :2].ravel(), bows[:, k : k + 2].ravel()) for k in (2, 4))
+    perspective, bow = (fit_slope(bows[:, :2].ravel(), bows[:, k : k + 2].ravel()) for k in (2, 4))
     power = np.square(bows[:, :2]).mean()
     explained = (bow.value**2 + perspective.value**2) * power
     is_significant = bow.value < -MIN_SIGMAS * bow.std_error
@@ -101,7 +95,7 @@ def estimate_lens(motion: Motion, bars: Bars | None = None) -> Lens | None:
     ):
         return None
     for axis in (0, 1):
-        own = _slope(bows[:, axis], bows[:, 4 + axis])
+        own = fit_slope(bows[:, axis], bows[:, 4 + axis])
         if abs(own.value - bow.value) > max(MAX_AXIS_DISAGREEMENT * abs(bow.value), 5 * own.std_error):
             return None
     info = motion.info if bars is None else bars.active_info(motion.info)
@@ -114,18 +108,6 @@ def estimate_lens(motion: Motion, bars: Bars | None = None) -> Lens | None:
         return None
     log.info("the lens has a horizontal field of view of %.0f degrees", fov)
     return Lens(fov, lens.coefficients)
-
-
-def _slope(cause: Array, effect: Array) -> _Slope:
-    """Fit effect = slope * cause, with Tukey's biweight on the residuals."""
-    weights, slope, power = np.ones_like(cause), 0.0, 1.0
-    for _ in range(10):
-        power = max(float((weights * cause**2).sum()), 1e-15)
-        slope = float((weights * cause * effect).sum() / power)
-        residuals = np.abs(effect - slope * cause)
-        weights = np.maximum(0, 1 - (residuals / (7 * float(np.median(residuals)) + 1e-12)) ** 2) ** 2
-    variance = float((weights * (effect - slope * cause) ** 2).sum() / max(weights.sum() - 2, 1)) + 1e-15
-    return _Slope(slope, float(np.sqrt(variance / power)), variance)
 
 
 def _find_lens(perspective: float, bow: float, width: int, height: int) -> tuple[Lens, float]:

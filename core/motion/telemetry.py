@@ -26,6 +26,7 @@ from ..path.ray_camera import RayCamera, rotation_vectors, rotations_from_vector
 from ..path.rolling_shutter import shutter_distortion
 from ..path.trajectory import is_reliable
 from ..video.decode.video_clip import VideoClip
+from .robust_slope import fit_slope
 
 log = logging.getLogger(__name__)
 
@@ -114,8 +115,8 @@ def fuse_gyro(motion: Motion, gyro: Gyro | str) -> Motion:
     if match.correlation < MIN_CORRELATION:
         return replace(motion, telemetry=f"off: it correlates with the frames by {match.correlation:.2f}")
     turns = _integrate(gyro, times + match.offset) @ match.axes.T
-    tilt = _slope(turns[reliable, :2].ravel(), seen[reliable, :2].ravel())
-    roll = _slope(turns[reliable, 2], seen[reliable, 2])
+    tilt = fit_slope(turns[reliable, :2].ravel(), seen[reliable, :2].ravel()).value
+    roll = fit_slope(turns[reliable, 2], seen[reliable, 2]).value
     focal = camera.focal if camera is not None else tilt
     moves_roll = np.square(turns[reliable, 2]).mean() > 0.1 * np.square(turns[reliable]).sum(axis=1).mean()
     errors = [abs(roll - 1)] * bool(moves_roll) + [abs(tilt - 1)] * (camera is not None)
@@ -222,13 +223,3 @@ def _orientations() -> list[Array]:
 
 
 ORIENTATIONS = _orientations()
-
-
-def _slope(cause: Array, effect: Array) -> float:
-    """Fit effect = slope * cause, with Tukey's biweight on the residuals."""
-    weights, slope = np.ones_like(cause), 0.0
-    for _ in range(10):
-        slope = float((weights * cause * effect).sum() / max(float((weights * cause**2).sum()), 1e-12))
-        residuals = np.abs(effect - slope * cause)
-        weights = np.maximum(0, 1 - (residuals / (7 * float(np.median(residuals)) + 1e-12)) ** 2) ** 2
-    return slope

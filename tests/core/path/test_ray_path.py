@@ -11,7 +11,7 @@ from steadyscale.core.path.motion import Motion
 from steadyscale.core.path.ray_camera import RayCamera
 from steadyscale.core.path.ray_path import exact_rotations
 from steadyscale.core.path.smooth import smooth
-from steadyscale.core.path.trajectory import Trajectory, correction, inverse
+from steadyscale.core.path.trajectory import Correction, Trajectory, correction, inverse
 from steadyscale.core.path.zoom import limit_zoom, zooms_to_fill
 from steadyscale.core.warping.sampling_map import sampling_map
 
@@ -107,3 +107,11 @@ def test_rows_of_a_rolling_shutter_are_turned_along_rays():
     z = rays[:, 2] * np.cos(angle) - rays[:, 0] * np.sin(angle)
     assert np.abs(found - points).max() > 0.5
     assert np.abs(fisheye_camera.to_points(np.stack([x, rays[:, 1], z], axis=-1), FOCAL) - points).max() < 0.02
+
+
+def test_the_zoom_of_a_narrow_lens_is_that_of_homographies():
+    """A corner of the crop touches a rolled edge between two samples of it."""
+    parameters = np.random.default_rng(0).normal(0, 1, (6, 4)) * [15, 10, 0.15, 0.03]
+    fix = Correction(geometry.matrices_from_parameters(parameters), [slice(0, 6)], INFO)
+    narrow = replace(fix, lens=Lens(2))
+    assert np.abs(zooms_to_fill(narrow) - zooms_to_fill(fix)).max() < 1e-3
