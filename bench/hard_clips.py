@@ -23,7 +23,7 @@ HARD_KINDS = (
     *("jello", "flashes", "partial flashes", "night", "film", "time-lapse", "page", "window", "letterbox"),
     *("pillarbox", "long lens", "dissolve", "parallax", "rain", "confetti", "logo", "strobe", "exposure"),
     *("focus", "person", "repeated", "ticker", "still", "fast cuts", "fade", "dark cut"),
-    "night tripod",
+    *("night tripod", "fisheye"),
 )
 STATIC_KINDS = ("page", "window", "time-lapse", "still", "night tripod")
 SHAKE_PIXELS = {"long lens": 15.0, "jello": 1.0, **dict.fromkeys(STATIC_KINDS, 0.0)}  # of each axis; others: 3
@@ -31,6 +31,7 @@ SHAKE_HERTZ = (0.9, 1.7, 2.9, 4.3, 6.1)
 BAR_PIXELS = {"letterbox": (0, 34), "pillarbox": (60, 0)}  # width and height of each bar
 DISSOLVE = (33, 57)  # first and last frame of the mixture
 FADE = (30, 40, 50, 60)  # the scene is gone from the second to the third of these frames
+FISHEYE_DEGREES = 150.0  # horizontal field of view, equidistant
 FLASHES = {"flashes": (32, 58), "partial flashes": (26, 45, 64)}
 
 
@@ -286,6 +287,27 @@ class HardClip:
         frame[30:240, 50:430] = cv2.remap(leaves, x + 20, y + 4 * np.sin(0.33 * i + x / 30) + 20, cv2.INTER_LINEAR)
         return frame + random.normal(0, 2, frame.shape)
 
+    def rotation(self, i: int) -> NDArray[np.float64]:
+        """The rotation of the fisheye camera at frame i: from its axes to those of the scene."""
+        pose = self.pose(i)
+        x, y = 8 / 3 * pose[:2, 2] / FISHEYE_FOCAL
+        return cv2.Rodrigues(np.array([-y, x, np.arctan2(pose[1, 0], pose[0, 0])]))[0]
+
+    def _draw_fisheye(self, i: int, random: np.random.Generator) -> Image:
+        """A camera that turns, in a sphere painted with four scenes."""
+        x, y = np.meshgrid(np.arange(WIDTH) + 0.5 - WIDTH / 2, np.arange(HEIGHT) + 0.5 - HEIGHT / 2)
+        rays = to_rays(np.stack([x, y], axis=-1)) @ self.rotation(i).T
+        longitude, latitude = np.arctan2(rays[..., 0], rays[..., 2]), np.arcsin(rays[..., 1].clip(-1, 1))
+        height, width = self._sphere.shape[:2]
+        columns, rows = (1.3 * FISHEYE_FOCAL * angle for angle in (longitude, latitude))
+        maps = [(values + size / 2).astype(np.float32) for values, size in ((columns, width), (rows, height))]
+        return cv2.remap(self._sphere, *maps, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT).astype(np.float32)
+
+    @cached_property
+    def _sphere(self) -> Image:
+        a, b = self._scene, self._other_scene
+        return np.concatenate([np.concatenate([a, b[:, ::-1]], axis=1), np.concatenate([b, a[:, ::-1]], axis=1)])
+
     def true_poses(self) -> NDArray[np.float64]:
         """As `poses`; after a dissolve, those of the second camera."""
         poses = self.poses
@@ -293,6 +315,29 @@ class HardClip:
             second = self.shots[1]
             poses[second] = [self._second_pose(float(i)) for i in range(second.start, second.stop)]
         return poses
+
+
+FISHEYE_FOCAL = WIDTH / np.radians(FISHEYE_DEGREES)  # pixels per radian
+
+
+def to_rays(points: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Rays (..., 3) of the fisheye at points (..., 2), in pixels from the center."""
+    angle = np.linalg.norm(points, axis=-1) / FISHEYE_FOCAL
+    across = points / FISHEYE_FOCAL * np.sinc(angle / np.pi)[..., None]
+    return np.concatenate([across, np.cos(angle)[..., None]], axis=-1)
+
+
+def fisheye_jitter(clip: HardClip, sources: NDArray[np.float64], seconds: float) -> float:
+    """As `jitter` of core/metrics.py, for what frames of the fisheye display.
+
+    sources: (N, P, 2), points of each frame, in pixels from the center, that are displayed at the same P places.
+    """
+    seen = np.stack([to_rays(points) @ clip.rotation(i).T for i, points in enumerate(sources)])
+    sigma = seconds * FPS / 2
+    radius = round(3 * sigma)
+    weights = np.exp(-0.5 * (np.arange(-radius, radius + 1) / sigma) ** 2)
+    smooth = np.apply_along_axis(np.convolve, 0, seen, weights / weights.sum(), mode="valid")
+    return float(FISHEYE_FOCAL * np.sqrt(np.square(seen[radius:-radius] - smooth).sum(axis=-1).mean()))
 
 
 def make_scene(seed: int) -> Image:

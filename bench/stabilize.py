@@ -35,7 +35,7 @@ from pathlib import Path
 import av
 import cv2
 import numpy as np
-from hard_clips import HARD_KINDS, HardClip
+from hard_clips import HARD_KINDS, HardClip, fisheye_jitter
 from hard_clips import HEIGHT as HARD_HEIGHT
 from hard_clips import WIDTH as HARD_WIDTH
 from layered_clips import LAYERED_KINDS, LayeredClip
@@ -45,6 +45,7 @@ from steadyscale.core.path.mesh_smooth import MeshWarp
 from steadyscale.core.path.zoom import zooms_to_fill
 from steadyscale.core.stabilize import StabilizeSettings, correct_motion, measure_motion
 from steadyscale.core.video.open import open_clip
+from steadyscale.core.warping.sampling_map import sampling_maps
 from synthetic_clip import FPS, HEIGHT, KINDS, WIDTH, SyntheticClip
 
 PYTHON = sys.executable
@@ -112,6 +113,8 @@ def measure_hard_clip(clip: HardClip) -> dict[str, float | int]:
         motion = measure_motion(open_clip(Path(folder) / "in.mp4"))
         correction = correct_motion(motion)
         cpu = time.process_time() - start
+    if clip.kind == "fisheye":
+        return measure_fisheye(clip, correction, cpu)
     true_poses, info = clip.true_poses(), motion.info
     displayed = geometry.normalize(true_poses @ geometry.inverse(correction.matrices))
     report = {
@@ -140,6 +143,22 @@ def measure_layered_clip(clip: LayeredClip) -> dict[str, dict[str, float]]:
             row = clip.displayed_motion(correction) | {"zoom": float(zooms_to_fill(correction).max())}
             row |= {"line_bend_px": clip.line_bend(correction), "cpu_ms_per_frame": cpu}
             report[f"mesh {mesh.value}"] = {name: round(value, 3) for name, value in row.items()}
+    print(clip.kind, report, file=sys.stderr)
+    return report
+
+
+def measure_fisheye(clip: HardClip, correction: Correction, cpu: float) -> dict[str, float | int]:
+    """As `measure_hard_clip`, along the rays of the lens."""
+    x, y = np.meshgrid(np.linspace(-0.45, 0.45, 9) * HARD_WIDTH, np.linspace(-0.45, 0.45, 7) * HARD_HEIGHT)
+    points, center = np.stack([x.ravel(), y.ravel()], axis=-1), (np.array(HARD_SIZE) - 1) / 2
+    unchanged = np.tile(points, (clip.length, 1, 1))
+    corrected = np.stack([mapping.map_points(points + center) - center for mapping in sampling_maps(correction)])
+    report = {
+        name: round(fisheye_jitter(clip, sources, 0.46), 3)
+        for name, sources in (("input_px", unchanged), ("output_px", corrected))
+    }
+    report |= {"zoom": round(float(zooms_to_fill(correction).max()), 3), "shots": len(correction.shots)}
+    report["cpu_ms_per_frame"] = round(1000 * cpu / clip.length, 1)
     print(clip.kind, report, file=sys.stderr)
     return report
 

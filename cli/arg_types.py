@@ -9,6 +9,7 @@ from typing import Any
 
 from ..core.bars import BarDetection, Bars
 from ..core.clip import ClipError, parse_fps
+from ..core.lens import Lens, LensDetection, parse_lens
 from ..core.motion.readout_time import RollingShutter
 
 
@@ -72,6 +73,14 @@ def bars(text: str) -> BarDetection | Bars:
             f"{text} is no bar size; give auto, none, or left,top,right,bottom: 0,140,0,140"
         )
     return Bars(*map(int, pixels))
+
+
+def lens(text: str) -> LensDetection | Lens:
+    """A word of `LensDetection`, the name of a lens, or its field of view."""
+    try:
+        return parse_lens(text)
+    except ClipError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def positive_int(text: str) -> int:

@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 from ..core.bars import Bars
 from ..core.batch.tasks import OPERATIONS
 from ..core.clip import ClipError
+from ..core.lens import LENSES, Lens
 from .device_options import add_inference_options
 from .io_options import add_decoding_options, add_encoding_options, add_fps_option, file_options
 from .stabilize_options import add_stabilize_options, stabilize_settings
@@ -68,6 +69,8 @@ def _plain(value: Any) -> Any:
         return value.value
     if isinstance(value, Bars):
         return ",".join(map(str, astuple(value)))
+    if isinstance(value, Lens):
+        return next((name for name, known in LENSES.items() if known == value), f"{value.fov:g}")
     return str(value) if isinstance(value, Fraction) else value
 
 

@@ -5,14 +5,16 @@ from __future__ import annotations
 import argparse
 from dataclasses import asdict
 
+from ..core.lens import LENSES
 from ..core.motion.flow import FlowMethod
+from ..core.motion.telemetry import Telemetry
 from ..core.path.border import Border
 from ..core.path.keyframes import read_keyframes
 from ..core.path.mesh_smooth import MeshWarp
 from ..core.path.smooth import Smoothing
 from ..core.path.strength import AXIS_LABELS, Strength
 from ..core.stabilize import StabilizeSettings
-from .arg_types import add_enum_option, bars, positive_float, readout_time, unit_float, whole_number, zoom_factor
+from .arg_types import add_enum_option, bars, lens, positive_float, readout_time, unit_float, whole_number, zoom_factor
 
 
 def add_stabilize_options(parser: argparse.ArgumentParser) -> None:
@@ -93,6 +95,22 @@ def add_stabilize_options(parser: argparse.ArgumentParser) -> None:
         settings.mesh,
         "whether frames are bent by a mesh: auto where the scene has depth, or textures swim, and it leaves less shake",
     )
+    parser.add_argument(
+        "--lens",
+        type=lens,
+        default="auto",
+        metavar="auto|off|DEGREES|NAME",
+        help="turn the frames of a wide lens along rays, so that their edges do not wobble: auto detects a fisheye, "
+        "off does not look, a number is the horizontal field of view in degrees, and a name is one of "
+        f"{', '.join(LENSES)} (default auto)",
+    )
+    add_enum_option(
+        parser,
+        "--telemetry",
+        settings.telemetry,
+        "use the gyroscope in the file of an action camera: auto where it correlates with the frames; needs the "
+        "package telemetry-parser",
+    )
 
 
 def stabilize_settings(args: argparse.Namespace) -> StabilizeSettings:
@@ -114,4 +132,6 @@ def stabilize_settings(args: argparse.Namespace) -> StabilizeSettings:
         smoother=args.smoother,
         keyframes=read_keyframes(args.keyframes) if args.keyframes else (),
         mesh=MeshWarp(args.mesh),
+        lens=args.lens,
+        telemetry=Telemetry(args.telemetry),
     )

@@ -31,8 +31,9 @@ class StabilizationReport:
     frame time; 0 where it was not corrected. doubtful_steps: share, 0 to 1, of the steps between frames that could not
     be measured reliably and were interpolated. jitter_before, jitter_after: root mean square distance of the frames
     from a smooth motion, in pixels, by the measured motion: errors of the measurement are not included. None where all
-    shots are too short to evaluate. keyframes: how many were followed. mesh: share of the
-    frames, 0 to 1, that a mesh bends.
+    shots are too short to evaluate. keyframes: how many were followed. mesh: share of the frames, 0 to 1, that a mesh
+    bends. field_of_view: of the lens, horizontally, in degrees; None for frames that were not
+    turned along rays. telemetry: what was made of a gyroscope, or None.
     """
 
     zoom_mean: float
@@ -46,6 +47,8 @@ class StabilizationReport:
     bars: Bars | None = None
     keyframes: int = 0
     mesh: float = 0.0
+    field_of_view: float | None = None
+    telemetry: str | None = None
 
     def as_dict(self) -> dict[str, object]:
         """The report as JSON values."""
@@ -61,6 +64,8 @@ class StabilizationReport:
             "bars": None if self.bars is None else asdict(self.bars),
             "keyframes": self.keyframes,
             "mesh": round(self.mesh, 4),
+            "field_of_view": self.field_of_view,
+            "telemetry": self.telemetry,
         }
 
     def __str__(self) -> str:
@@ -77,6 +82,10 @@ class StabilizationReport:
             parts.append(f"bars of {self.bars} px")
         if self.keyframes:
             parts.append(f"{self.keyframes} keyframe{'' if self.keyframes == 1 else 's'}")
+        if self.field_of_view is not None:
+            parts.append(f"field of view {self.field_of_view:.0f} degrees")
+        if self.telemetry is not None:
+            parts.append(f"telemetry {self.telemetry}")
         if self.readout:
             parts.append(f"readout {self.readout:.2f} of a frame")
         if self.mesh:
@@ -113,6 +122,8 @@ def report_stabilization(
         bars=correction.bars,
         keyframes=keyframes,
         mesh=0.0 if correction.mesh is None else float(correction.mesh.any(axis=(1, 2, 3)).mean()),
+        field_of_view=None if correction.lens is None else correction.lens.fov,
+        telemetry=motion.telemetry,
     )
 
 

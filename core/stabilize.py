@@ -19,19 +19,25 @@ import numpy as np
 
 from .bars import BarDetection, Bars
 from .clip import Clip, ClipError, ClipInfo
+from .lens import Lens, LensDetection, parse_lens
 from .motion.bar_detection import find_bars
 from .motion.estimate import WORKING_SIDE, estimate_motion
 from .motion.flow import FlowMethod, FlowModel, flow_model
 from .motion.gray_frame import MASK_MARGIN_PIXELS, Masks
-from .motion.readout_time import RollingShutter, with_rolling_shutter
+from .motion.lens_estimate import estimate_lens
+from .motion.lens_view import LensView, ViewClip, to_rotations, view_masks
+from .motion.readout_time import RollingShutter, estimate_readout, with_rolling_shutter
+from .motion.telemetry import Gyro, Telemetry, fuse_gyro, gyro_of
 from .path.border import Border
 from .path.keyframes import Keyframe, check_keyframes, has_value, largest_zoom
 from .path.mesh_smooth import MeshWarp, with_mesh
 from .path.motion import Motion
+from .path.ray_path import exact_rotations
 from .path.smooth import Smoother, Smoothing
 from .path.stabilize import plan_correction
 from .path.strength import Strength
 from .path.trajectory import Correction, Trajectory
+from .path.zoom import attenuate_to_zoom
 from .pipeline.warp_op import WarpOp
 from .shake_guard import without_added_shake
 
@@ -67,7 +73,11 @@ class StabilizeSettings:
     keyframes: strength, max_zoom and center of the crop over time, see `Keyframe`; `read_keyframes` reads a file.
     A zoom over time needs CROP_ADAPTIVE, a center any crop.
     mesh: AUTO bends frames with a mesh where it leaves less shake than a homography, in scenes with depth and where
-    textures swim; OFF never does. Live, there is no mesh.
+    textures swim; OFF never does. Live and with a lens, there is no mesh.
+    lens: of a wide camera, whose frames are then turned along rays, so that their edges do not wobble. AUTO detects a
+    fisheye, OFF takes the frames as they are; or a `Lens`, one of `LENSES` by name, or a horizontal field of view in
+    degrees, 1 to 300.
+    telemetry: AUTO uses the gyroscope in a file of an action camera, where it correlates with the motion of the frames.
     Raises ClipError for a value outside its range, ValueError for a name that is no member of its enum.
     """
 
@@ -85,6 +95,8 @@ class StabilizeSettings:
     smoother: str | Path | None = None
     keyframes: tuple[Keyframe, ...] = ()
     mesh: MeshWarp = MeshWarp.OFF
+    lens: LensDetection | Lens | float | str = LensDetection.AUTO
+    telemetry: Telemetry = Telemetry.OFF
 
     def __post_init__(self) -> None:
         values: dict[str, object] = {"border": Border(self.border), "flow": FlowMethod(self.flow)}
@@ -95,7 +107,8 @@ class StabilizeSettings:
             values["rolling_shutter"] = RollingShutter(self.rolling_shutter)
         if isinstance(self.bars, str):
             values["bars"] = BarDetection(self.bars)
-        values["keyframes"] = check_keyframes(self.keyframes)
+        values |= {"keyframes": check_keyframes(self.keyframes)}
+        values |= {"lens": parse_lens(self.lens), "telemetry": Telemetry(self.telemetry)}
         for name, value in values.items():
             object.__setattr__(self, name, value)  # frozen: strings become members of their enum here and nowhere else
         if self.smoother is not None and self.smoothing is not Smoothing.LEARNED:
@@ -150,33 +163,92 @@ def measure_motion(
     flow: FlowModel | None = None,
     job: Job | None = None,
     segment_seconds: float | None = None,
+    gyro: Gyro | str | None = None,
 ) -> Motion:
-    """Read a clip once and measure its motion and the shutter's readout time.
+    """Measure the motion of a clip, its lens and the readout time of its shutter.
 
     side: longer side, in pixels, of the reduced frames that are measured. mask: what is not to be followed, see
     `estimate_motion`. flow: in place of the estimator that `settings.flow` names.
     job: keeps the measured parts, so that the next run reads them; `clip` has to read its source, and `mask` has to be
     a tensor. segment_seconds: the length of a part; None takes the default of jobs.
+    gyro: for telemetry; None reads it from `clip`, if that is a video file.
+    Where a lens is detected, the clip is read once more, and the job does not keep that part.
     Raises ClipError as `estimate_motion` and `with_rolling_shutter` do.
     """
     flow = flow_model(settings.flow, device) if flow is None else flow
+    motion = _measure(clip, settings, flow, side, mask, job, segment_seconds)
+    if settings.telemetry is Telemetry.OFF:
+        return motion
+    return fuse_gyro(motion, gyro_of(clip) if gyro is None else gyro)
+
+
+def _measure(
+    clip: Clip,
+    settings: StabilizeSettings,
+    flow: FlowModel,
+    side: int,
+    mask: Masks | None,
+    job: Job | None,
+    segment_seconds: float | None,
+) -> Motion:
+    """As `measure_motion`, without telemetry."""
     bars = with_known_bars(settings, clip).bars
     mask = mask if isinstance(bars, BarDetection) else _with_bars(mask, bars, clip.info)
+    given_bars = None if isinstance(bars, BarDetection) else bars
+    if isinstance(settings.lens, Lens):
+        view = LensView(clip.info, settings.lens, given_bars)
+        return _measure_view(clip, view, settings, flow, side, mask, job, segment_seconds)
     with_residuals = settings.mesh is not MeshWarp.OFF
-    if job is None:
-        motion = estimate_motion(clip, flow, side=side, mask=mask, with_residuals=with_residuals)
-    else:
-        from .jobs.motion_cache import cached_motion
-        from .jobs.segments import SEGMENT_SECONDS
-
-        if callable(mask):
-            raise ClipError("a job cannot compare masks that a function computes; give them as a tensor (N, H, W)")
-        seconds = SEGMENT_SECONDS if segment_seconds is None else segment_seconds
-        motion = cached_motion(
-            job, clip, flow, side=side, mask=mask, segment_seconds=seconds, with_residuals=with_residuals
-        )
-    motion = motion if isinstance(bars, BarDetection) else motion.inside(bars)
+    motion = _estimate(clip, flow, side, mask, job, segment_seconds, with_residuals=with_residuals)
+    lens = estimate_lens(motion, given_bars) if settings.lens is LensDetection.AUTO else None
+    if lens is not None:
+        of_rays = _measure_view(clip, LensView(clip.info, lens, given_bars), settings, flow, side, mask)
+        if of_rays.confidence.mean() > motion.confidence.mean():
+            return of_rays
+    motion = replace(motion, bows=None) if given_bars is None else replace(motion.inside(given_bars), bows=None)
     return with_rolling_shutter(motion, settings.readout_time)
+
+
+def _measure_view(
+    clip: Clip,
+    view: LensView,
+    settings: StabilizeSettings,
+    flow: FlowModel,
+    side: int,
+    mask: Masks | None,
+    job: Job | None = None,
+    segment_seconds: float | None = None,
+) -> Motion:
+    """As `measure_motion`, through the view of a lens."""
+    motion = _estimate(ViewClip(clip, view), flow, side, view_masks(mask, view), job, segment_seconds, lens=view.lens)
+    readout = settings.readout_time
+    if readout is None:  # that of the rows in the view, which are a share of all
+        readout = float(np.clip(estimate_readout(motion) / view.height_share, -1, 1))
+    return with_rolling_shutter(replace(to_rotations(motion, view), bows=None), readout)
+
+
+def _estimate(
+    clip: Clip,
+    flow: FlowModel,
+    side: int,
+    mask: Masks | None,
+    job: Job | None,
+    segment_seconds: float | None,
+    *,
+    with_residuals: bool = False,
+    lens: Lens | None = None,
+) -> Motion:
+    if job is None:
+        return estimate_motion(clip, flow, side=side, mask=mask, with_residuals=with_residuals)
+    from .jobs.motion_cache import cached_motion
+    from .jobs.segments import SEGMENT_SECONDS
+
+    if callable(mask):
+        raise ClipError("a job cannot compare masks that a function computes; give them as a tensor (N, H, W)")
+    seconds = SEGMENT_SECONDS if segment_seconds is None else segment_seconds
+    return cached_motion(
+        job, clip, flow, side=side, mask=mask, segment_seconds=seconds, with_residuals=with_residuals, lens=lens
+    )
 
 
 def measure_motion_share(
@@ -197,11 +269,15 @@ def measure_motion_share(
 
     bars = with_known_bars(settings, clip).bars
     mask = mask if isinstance(bars, BarDetection) else _with_bars(mask, bars, clip.info)
-    flow = flow_model(settings.flow)
-    with_residuals = settings.mesh is not MeshWarp.OFF
+    flow, lens = flow_model(settings.flow), settings.lens if isinstance(settings.lens, Lens) else None
+    if lens is not None:
+        view = LensView(clip.info, lens, None if isinstance(bars, BarDetection) else bars)
+        clip, mask = ViewClip(clip, view), view_masks(mask, view)
+    with_residuals = settings.mesh is not MeshWarp.OFF and lens is None
     return measure_share(
-        job, clip, flow, index, count, mask=mask, segment_seconds=segment_seconds, with_residuals=with_residuals
-    )
+        job, clip, flow, index, count,
+        mask=mask, segment_seconds=segment_seconds, with_residuals=with_residuals, lens=lens,
+    )  # fmt: skip
 
 
 def with_known_bars(settings: StabilizeSettings, clip: Clip) -> StabilizeSettings:
@@ -266,11 +342,15 @@ def correct_motion(
     is_exact = settings.horizon > 0 or settings.smoothing in (Smoothing.LOCKED, Smoothing.L1)
     is_exact |= has_value(settings.keyframes, "center")
     guarded = planned if is_exact else without_added_shake(planned)
-    if settings.mesh is MeshWarp.AUTO:
+    if settings.mesh is MeshWarp.AUTO and planned.lens is None:
         max_zoom = settings.max_zoom if settings.is_cropped else None
         trusted = [shot for shot in planned.shots if np.array_equal(guarded.matrices[shot], planned.matrices[shot])]
         guarded = with_mesh(guarded, motion, smoother, settings.seconds, max_zoom=max_zoom, shots=trusted)
-    return replace(guarded, bars=motion.bars)
+    guarded = replace(guarded, bars=motion.bars)
+    if guarded.lens is None:
+        return guarded
+    exact = exact_rotations(guarded, seconds=settings.seconds)
+    return attenuate_to_zoom(exact, settings.max_zoom) if settings.is_cropped else exact
 
 
 def plan_stabilization(

@@ -6,6 +6,7 @@ from enum import Enum
 
 from comfy_api.latest import io
 
+from ..core.lens import LENSES, MAX_FOV, Lens, LensDetection, parse_lens
 from ..core.motion.estimate import WORKING_SIDE
 from ..core.motion.flow import FlowMethod
 from ..core.motion.readout_time import RollingShutter
@@ -78,6 +79,36 @@ def rolling_shutter_input() -> io.Input:
         tooltip="Most cameras expose a frame row by row, so their shake also slants and wobbles the frame. auto: "
         "straightens that where the motion clearly shows it, and leaves all other clips as they are. off: never.",
     )
+
+
+def lens_inputs() -> list[io.Input]:
+    """The lens by name, and its field of view, which takes precedence."""
+    return [
+        io.Combo.Input(
+            "lens",
+            options=[*LensDetection, *LENSES],
+            default=LensDetection.AUTO.value,
+            optional=True,
+            tooltip="Of a wide camera: turns frames along the rays of its lens, so that their edges do not wobble. "
+            "auto: where the motion clearly shows a fisheye. off: never. Or the camera that recorded the clip.",
+        ),
+        io.Float.Input(
+            "field_of_view",
+            display_name="field of view [degrees]",
+            default=0.0,
+            min=0.0,
+            max=MAX_FOV,
+            step=0.5,
+            optional=True,
+            tooltip="Horizontal field of view of a fisheye, if it is known: it is used instead of lens. "
+            "0: as lens says.",
+        ),
+    ]
+
+
+def parse_lens_inputs(lens: str, field_of_view: float) -> LensDetection | Lens:
+    """The lens that the values of `lens_inputs` stand for."""
+    return parse_lens(field_of_view or lens)
 
 
 # -- stabilization

@@ -5,6 +5,7 @@ from __future__ import annotations
 from comfy_api.latest import Input, io, ui
 from torch import Tensor
 
+from ..core.lens import LensDetection
 from ..core.motion.flow import FlowMethod
 from ..core.motion.readout_time import RollingShutter
 from ..core.path.border import Border
@@ -37,7 +38,7 @@ class StabilizeVideo(io.ComfyNode):
             description="Takes the shake out of a clip: Estimate Flow, Smooth Trajectory and Warp/Pad Frames in one. "
             "Take the three apart to upscale in between, or to try settings without measuring again.",
             advanced="fps, method, rolling_shutter, resumable, strength_x, strength_y, strength_roll, strength_zoom, "
-            "strength_tilt, horizon, keyframes, mesh",
+            "strength_tilt, horizon, keyframes, mesh, lens, field_of_view",
             inputs=[
                 ImageOrVideoType.Input(
                     "frames",
@@ -61,6 +62,7 @@ class StabilizeVideo(io.ComfyNode):
                 *shared.strength_inputs(),
                 shared.keyframes_input(),
                 shared.mesh_input(),
+                *shared.lens_inputs(),
             ],
             hidden=[io.Hidden.dynprompt],
             outputs=[
@@ -110,6 +112,8 @@ class StabilizeVideo(io.ComfyNode):
         horizon: float = shared.STABILIZE_DEFAULTS.horizon,
         keyframes: str = "",
         mesh: str = shared.STABILIZE_DEFAULTS.mesh.value,
+        lens: str = LensDetection.AUTO.value,
+        field_of_view: float = 0.0,
     ) -> io.NodeOutput:
         check_links(cls, frames)
         settings = StabilizeSettings(
@@ -123,6 +127,7 @@ class StabilizeVideo(io.ComfyNode):
             rolling_shutter=RollingShutter(rolling_shutter),
             keyframes=parse_keyframes(keyframes),
             mesh=MeshWarp(mesh),
+            lens=shared.parse_lens_inputs(lens, field_of_view),
         )
         motion, job_folders = measure_input_motion(frames, fps, settings, mask, resumable)
         correction, plot, info = correct_and_plot(motion, settings)

@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, BinaryIO, cast
 
 from ..bars import Bars
 from ..clip import ClipError, Frames
+from ..lens import Lens
 from ..motion.flow import flow_model
 from ..motion.readout_time import RollingShutter
+from ..motion.telemetry import Telemetry
 from ..path.even_time import FrameClock
 from ..path.smooth import Smoothing
 from ..runtime.device_names import resolve_device
@@ -112,6 +114,10 @@ def _check_live(settings: StabilizeSettings) -> None:
         raise ClipError(
             f"keyframes are given ({len(settings.keyframes)}); live, nothing changes over time: leave them out"
         )
+    if isinstance(settings.lens, Lens):
+        raise ClipError(f"the lens has {settings.lens.fov:g} degrees; live, it is not corrected: leave it out")
+    if settings.telemetry is not Telemetry.OFF:
+        raise ClipError("telemetry is auto; live, it is not read: leave it out")
     if settings.pad:
         raise ClipError(f"pad is {settings.pad}; live, frames cannot be padded")
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from ..clip import ClipError, is_same_aspect
 from ..motion.gray_frame import Masks
+from ..motion.telemetry import Telemetry, gyro_of
 from ..path.smooth import Smoother
 from ..path.trajectory import Correction
 from ..pipeline.estimate import check_memory
@@ -129,7 +130,10 @@ def _plan_stabilization(
         mask = read_masks(mask)
     settings = with_known_bars(settings, run.pipeline)
     clip = run.tracker.track_clip(run.pipeline, "measuring")
-    motion = measure_motion(clip, settings, mask=mask, job=run.job, segment_seconds=run.options.segment_seconds)
+    gyro = None if settings.telemetry is Telemetry.OFF else gyro_of(run.pipeline.source)
+    motion = measure_motion(
+        clip, settings, mask=mask, job=run.job, segment_seconds=run.options.segment_seconds, gyro=gyro
+    )
     warp = plan_stabilization(clip, settings, motion=motion, load_smoother=_smoother_loader(settings))
     return warp, report_stabilization(motion, warp.correction, settings.border, len(settings.keyframes))
 

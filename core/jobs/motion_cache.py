@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from ..clip import Clip
+from ..lens import Lens
 from ..motion.estimate import WORKING_SIDE, luma_range
 from ..motion.flow import FlowModel
 from ..motion.frame_times import frame_times
@@ -45,14 +46,15 @@ def cached_motion(
     mask: Masks | None = None,
     segment_seconds: float = SEGMENT_SECONDS,
     with_residuals: bool = False,
+    lens: Lens | None = None,
 ) -> Motion:
     """Estimate motion as `estimate_motion`, bit-identical, reusing stored pieces.
 
     A stored piece whose state is not that in which the piece before it ends is measured again.
     clip: reads the job's source. flow, side, mask, with_residuals: as for `estimate_motion`; the mask must be no
-    function.
+    function. lens: where `clip` is the view of a lens (motion/lens_view.py).
     """
-    pieces = MotionPieces(job, clip.info, flow, side, mask, segment_seconds, with_residuals=with_residuals)
+    pieces = MotionPieces(job, clip.info, flow, side, mask, segment_seconds, with_residuals=with_residuals, lens=lens)
     count, known = len(pieces.ranges), len(pieces)
     times, index = job.timestamps(clip.info.fps), 0
     with with_resume_hint(job, "motion", lambda: len(pieces)):
@@ -89,13 +91,14 @@ def measure_share(
     mask: Masks | None = None,
     segment_seconds: float = SEGMENT_SECONDS,
     with_residuals: bool = False,
+    lens: Lens | None = None,
 ) -> MeasuredShare:
     """Measure the missing pieces in share `index` of `count` for `cached_motion`.
 
     A share is a run of neighboring pieces. It does not wait for the one before: the state at its start is assumed, and
     `cached_motion` checks it. The arguments are those of `cached_motion`. Raises ClipError, with a hint how to resume.
     """
-    pieces = MotionPieces(job, clip.info, flow, side, mask, segment_seconds, with_residuals=with_residuals)
+    pieces = MotionPieces(job, clip.info, flow, side, mask, segment_seconds, with_residuals=with_residuals, lens=lens)
     total = len(pieces.ranges)
     share = range(total * index // count, total * (index + 1) // count)
     missing = [number for number in share if number not in pieces]

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..clip import ClipInfo
+from ..lens import Lens
 from ..motion.background_prior import ALL_INLIERS, InlierMap
 from ..motion.estimate import LINK_FRAMES, estimate_from_luma
 from ..motion.flow import FlowModel
@@ -39,6 +40,7 @@ _COLUMNS = {
     "agreement": (-1,),
     "links": (-1, 12),
     "thumbnails": (-1, THUMBNAIL[0] * THUMBNAIL[1]),
+    "bows": (-1, 6),
 }
 
 
@@ -84,8 +86,8 @@ class MotionPieces:
     """The motion of all pieces of a clip, measured or read from the job.
 
     info: of the clip. side: longer side of the measured frames. flow, mask, with_residuals: as for `estimate_motion`.
-    Files of other
-    settings, or another source or software, are not read; a message says so.
+    lens: of the view that is measured, if it is one. Files of other settings, or another source or software, are not
+    read; a message says so.
     """
 
     def __init__(
@@ -98,6 +100,7 @@ class MotionPieces:
         segment_seconds: float,
         *,
         with_residuals: bool = False,
+        lens: Lens | None = None,
     ) -> None:
         times = job.timestamps(info.fps)
         self.ranges = split_clip(times.starts, times.time_base, segment_seconds)
@@ -105,7 +108,9 @@ class MotionPieces:
         self._info, self._flow, self._mask, self._reported = info, flow, mask, False
         self._with_residuals = with_residuals
         self._columns = _COLUMNS | ({"residuals": (-1, *MESH_SHAPE, 2)} if with_residuals else {})
-        extra = ["residuals", MESH_SHAPE] if with_residuals else []
+        extra: list[Any] = ["residuals", MESH_SHAPE] if with_residuals else []
+        if lens is not None:
+            extra.append([lens.fov, *lens.coefficients])
         settings = job.settings(measuring=[info, flow, side, mask, LINK_FRAMES, THUMBNAIL, *extra])
         self._settings = json.loads(json.dumps(settings))  # comparable with those of a file
         self._pieces: dict[int, MotionPiece] = {}
@@ -147,6 +152,7 @@ class MotionPieces:
             links=columns["links"],
             thumbnails=columns["thumbnails"].astype(np.uint8),
             residuals=residuals,
+            bows=columns["bows"],
         )
         start_map, end_map = (np.array(body[name]).reshape(ALL_INLIERS.shape) for name in ("start_map", "end_map"))
         self._pieces[index] = MotionPiece(frames, body["first"], motion, start_map, end_map)
@@ -196,13 +202,13 @@ class MotionPieces:
         """The motion of the clip, as `estimate_from_luma` returns it."""
         pieces = [self._pieces[index] for index in range(len(self.ranges))]
         rows = [slice(piece.frame_range.start - piece.first, None) for piece in pieces]
-        steps, confidence, agreement, thumbnails = (
+        steps, confidence, agreement, thumbnails, bows = (
             np.concatenate([getattr(piece.motion, name)[own] for piece, own in zip(pieces, rows, strict=True)])
-            for name in ("steps", "confidence", "agreement", "thumbnails")
+            for name in ("steps", "confidence", "agreement", "thumbnails", "bows")
         )
         links = [_measured(piece.motion.links) + _LINK_ENDS * piece.first for piece in pieces]
         motion = Motion(steps, confidence, self._info, agreement=agreement, links=np.concatenate(links))
-        motion = replace(motion, thumbnails=thumbnails)
+        motion = replace(motion, thumbnails=thumbnails, bows=bows)
         if not self._with_residuals:
             return motion
         residuals = [_measured(piece.motion.residuals)[own] for piece, own in zip(pieces, rows, strict=True)]
@@ -238,7 +244,10 @@ def _last_rows(motion: Motion, count: int) -> Motion:
     rows = slice(len(motion.steps) - count, None)
     agreement = _measured(motion.agreement)[rows]
     residuals = None if motion.residuals is None else motion.residuals[rows]
-    return Motion(motion.steps[rows], motion.confidence[rows], motion.info, agreement=agreement, residuals=residuals)
+    bows = _measured(motion.bows)[rows]
+    return Motion(
+        motion.steps[rows], motion.confidence[rows], motion.info, agreement=agreement, residuals=residuals, bows=bows
+    )
 
 
 def _measured(values: NDArray[AnyFloat] | None) -> NDArray[AnyFloat]:

@@ -13,6 +13,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .. import geometry
 from ..clip import Clip, ClipError, ClipInfo, Frames
@@ -27,6 +28,7 @@ from .flow import LUMA_WEIGHTS, FlowMethod, FlowModel, flow_between_planes, flow
 from .frame_times import frame_times
 from .gray_frame import GrayFrame, Masks, Plane, mask_of
 from .homography import fit_homography
+from .lens_estimate import NO_BOW, fit_bow
 from .mesh_residuals import are_visible, no_residuals, vertex_residuals
 from .pose_graph import MIN_AGREEMENT, UNKNOWN, solve_pose_graph
 from .stillness import is_small, is_still
@@ -46,7 +48,7 @@ class Step(NamedTuple):
     """Motion from one frame to the next, and the updated inlier map.
 
     matrix: (3, 3), in pixels of the measured frames. confidence, agreement: as in `Motion`. residuals: of the matrix,
-    see `vertex_residuals`; None where none were asked for, or the step has none.
+    see `vertex_residuals`; None where none were asked for, or the step has none. bow: see `fit_bow`.
     """
 
     matrix: geometry.Matrices
@@ -54,6 +56,7 @@ class Step(NamedTuple):
     inlier_map: InlierMap
     agreement: float = 1.0
     residuals: MeshOffsets | None = None
+    bow: NDArray[np.float64] = NO_BOW
 
 
 FIRST_STEP = Step(np.eye(3), 0.0, ALL_INLIERS, 0.0)
@@ -109,7 +112,7 @@ def estimate_from_luma(
     in its pixels. known: the motion of the first frames, which are not measured again; `LINK_FRAMES` of them are enough
     to continue a clip. with_residuals: see `estimate_motion`. Raises ClipError if there are no frames.
     """
-    steps, confidence, agreement, links = array("d"), array("d"), array("d"), array("d")
+    steps, confidence, agreement, links, bows = array("d"), array("d"), array("d"), array("d"), array("d")
     thumbnails = array("B")
     residuals = array("f")
     recent: deque[GrayFrame] = deque(maxlen=LINK_FRAMES + 1)
@@ -121,6 +124,8 @@ def estimate_from_luma(
         to_clip = info.width / width, info.height / height
         if known is not None and i < len(known.steps):
             assert known.agreement is not None
+            assert known.bows is not None
+            bows.extend(known.bows[i])
             steps.extend(known.steps[i].ravel())
             confidence.append(known.confidence[i] if i else 0.0)
             agreement.append(known.agreement[i])
@@ -141,6 +146,7 @@ def estimate_from_luma(
                 no_residuals() if step.residuals is None else quantize(step.residuals * np.array(to_clip, np.float32))
             )
             residuals.extend(of_step.ravel())
+        bows.extend(step.bow)
         for frames in _frames_to_link(agreement):
             link = estimate_step(recent[-1 - frames], recent[-1], flow, ALL_INLIERS)
             if link.agreement >= MIN_SCENE_CORRELATION:
@@ -153,6 +159,7 @@ def estimate_from_luma(
         raise ClipError("the clip has no frames, so there is no motion to measure")
     motion = Motion(np.array(steps).reshape(-1, 3, 3), np.array(confidence), info)
     motion = replace(motion, agreement=np.array(agreement), links=np.array(links).reshape(-1, 12))
+    motion = replace(motion, bows=np.array(bows).reshape(-1, 6))
     motion = replace(motion, thumbnails=np.array(thumbnails).reshape(len(confidence), -1))
     if with_residuals:
         motion = replace(motion, residuals=np.array(residuals).reshape(-1, *no_residuals().shape))
@@ -241,8 +248,9 @@ def estimate_step(
         other = _fit_step(first, second, fallback, inlier_map)
         if cut or _exact_fraction(*other[:2]) > _exact_fraction(matches, matrix):
             matches, matrix, confidence, cut = *other[:3], cut and other[3]
-    matched = confidence > 0
+    matched, bow = confidence > 0, NO_BOW
     if matched:
+        bow = fit_bow(matches, matrix, *size[-2:])
         inlier_map = update_inlier_map(inlier_map, matches, matrix, *size)
         matrix = align(first, second, matrix, inlier_map)
     evidence = step_evidence(first, second, matrix)
@@ -256,7 +264,7 @@ def estimate_step(
     residuals = vertex_residuals(matches, matrix, *size) if with_residuals and matched else None
     if residuals is not None and not are_visible(residuals, matrix, first, second):
         residuals = None
-    return Step(matrix, max(confidence, UNKNOWN), inlier_map, agreement, residuals)
+    return Step(matrix, max(confidence, UNKNOWN), inlier_map, agreement, residuals, bow)
 
 
 def _fit_step(

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from .. import geometry
 from ..bars import Bars
 from ..clip import ClipInfo
+from ..lens import Lens
 from ..runtime.deprecation import renamed_fields
 from .even_time import to_frame_times
 from .mesh import MeshOffsets, resample_mesh
@@ -36,6 +37,9 @@ class Motion:
     moves beyond the step, in pixels of frame i. See motion/mesh_residuals.py.
     bars: of the frames, in pixels, or None. Then `info` and the steps are of the area inside the bars.
     dissolves: slices of frames that are mixtures of two scenes; a shot starts within each.
+    lens: of the camera, or None. With a lens, the steps are similarities that stand for rotations, see ray_camera.py.
+    telemetry: what was made of a gyroscope in the file, see motion/telemetry.py; None if there was no search for one.
+    bows: only while a clip is measured; (N, 6), what a lens leaves in each step, see motion/lens_estimate.py.
     """
 
     steps: geometry.Matrices
@@ -49,6 +53,9 @@ class Motion:
     thumbnails: NDArray[np.uint8] | None = None
     dissolves: list[slice] = field(default_factory=list[slice])
     residuals: MeshOffsets | None = None
+    lens: Lens | None = None
+    telemetry: str | None = None
+    bows: NDArray[np.float64] | None = None
 
     @property
     def frame_times(self) -> NDArray[np.float64]:

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from .. import geometry
 from ..clip import ClipInfo
 from .even_time import is_constant_rate, separate
+from .ray_camera import RayCamera
 
 RowHomographies = NDArray[np.float64]
 """(N, ROW_SAMPLES, 3, 3): rows[i, k] maps points of frame i at height k, evenly spaced from the upper to the lower
@@ -41,6 +42,8 @@ def rectify_steps(
     info: ClipInfo,
     readout: float,
     times: NDArray[np.float64] | None = None,
+    *,
+    similarity: bool = False,
 ) -> tuple[geometry.Matrices, RowHomographies]:
     """Convert measured steps (N, 3, 3) to those between the middle rows.
 
@@ -48,7 +51,8 @@ def rectify_steps(
 
     readout: time between the exposure of the upper and of the lower edge as a fraction of the frame time; negative if
     the lower edge is first. times: of the frames (N,), in frame times; None for a constant rate. A shot in which rows
-    would move by `MAX_ROW_DISPLACEMENT` or more (jumps as large as the frame) is not changed.
+    would move by `MAX_ROW_DISPLACEMENT` or more (jumps as large as the frame) is not changed. similarity: the steps
+    have neither shear nor perspective, as with a lens, and get none.
     """
     steps = steps.copy()
     rows = np.tile(np.eye(3), (len(steps), ROW_SAMPLES, 1, 1))
@@ -61,7 +65,10 @@ def rectify_steps(
         with np.errstate(all="ignore"):
             for _ in range(ITERATIONS):
                 # The negative tangents are nearly the inverse, and never singular.
-                back = geometry.matrices_from_tangents(-shutter_distortion(rectified, readout, info, shot_times))
+                distortion = shutter_distortion(rectified, readout, info, shot_times)
+                if similarity:
+                    distortion[:, 4:] = 0
+                back = geometry.matrices_from_tangents(-distortion)
                 rectified = geometry.normalize(measured @ back)
             shot_rows = _row_homographies(rectified, readout, shot_times)
             displacements = [
@@ -163,25 +170,31 @@ def interpolate_rows(rows: RowHomographies, heights: NDArray[np.float64]) -> geo
     return np.einsum("...pk,...kij->...pij", powers @ lagrange, rows)
 
 
-def rectify_points(rows: RowHomographies, points: NDArray[np.float64], height: float) -> NDArray[np.float64]:
+def rectify_points(
+    rows: RowHomographies, points: NDArray[np.float64], height: float, camera: RayCamera | None = None
+) -> NDArray[np.float64]:
     """Map points of rolling-shutter frames to rectified frames.
 
-    points: (N or 1, P, 2); height: of the frames. Returns (N, P, 2).
+    points: (N or 1, P, 2); height: of the frames. camera: for rows that are its views. Returns (N, P, 2).
     """
     m = interpolate_rows(rows, np.clip(points[..., 1] / height, -EXTRAPOLATION_HEIGHT, EXTRAPOLATION_HEIGHT))
+    if camera is not None:
+        return camera.transform(m, np.broadcast_to(points, (*m.shape[:-2], 2))[..., None, :])[..., 0, :]
     homogeneous = np.concatenate([points, np.ones_like(points[..., :1])], axis=-1)
     moved = np.einsum("...pij,...pj->...pi", m, np.broadcast_to(homogeneous, (*m.shape[:-2], 3)))
     return moved[..., :2] / moved[..., 2:]
 
 
-def distort_points(rows: RowHomographies, points: NDArray[np.float64], height: float) -> NDArray[np.float64]:
+def distort_points(
+    rows: RowHomographies, points: NDArray[np.float64], height: float, camera: RayCamera | None = None
+) -> NDArray[np.float64]:
     """Map points of rectified frames to rolling-shutter frames.
 
     The inverse of `rectify_points`.
     """
     distorted = points
     for _ in range(4):  # each iteration reduces the error to some hundredths
-        distorted = distorted + (points - rectify_points(rows, distorted, height))
+        distorted = distorted + (points - rectify_points(rows, distorted, height, camera))
     return distorted
 
 
@@ -213,7 +226,7 @@ def shutter_distortion(
     return tangents
 
 
-def inscribed_rect(rows: RowHomographies, info: ClipInfo) -> NDArray[np.float64]:
+def inscribed_rect(rows: RowHomographies, info: ClipInfo, camera: RayCamera | None = None) -> NDArray[np.float64]:
     """Return the largest upright rectangle inside each rectified frame.
 
     (N, 4): left, top, right and bottom, between the centers of the outermost pixels.
@@ -221,18 +234,19 @@ def inscribed_rect(rows: RowHomographies, info: ClipInfo) -> NDArray[np.float64]
     heights = np.linspace(-0.5, 0.5, 4 * ROW_SAMPLES + 1)
     x, y = max(info.width - 1, 0) / 2, max(info.height - 1, 0) * heights
     left, right = (
-        rectify_points(rows, np.stack([np.full_like(y, side), y], axis=-1)[None], info.height) for side in (-x, x)
+        rectify_points(rows, np.stack([np.full_like(y, side), y], axis=-1)[None], info.height, camera)
+        for side in (-x, x)
     )
     sides = [left[..., 0].max(axis=1), np.maximum(left[:, 0, 1], right[:, 0, 1])]
     sides += [right[..., 0].min(axis=1), np.minimum(left[:, -1, 1], right[:, -1, 1])]
     return np.stack(sides, axis=-1)
 
 
-def max_displacement(rows: RowHomographies, info: ClipInfo) -> NDArray[np.float64]:
+def max_displacement(rows: RowHomographies, info: ClipInfo, camera: RayCamera | None = None) -> NDArray[np.float64]:
     """Return the maximum displacement of each frame's points by rectification.
 
     (N, 2), along x and y.
     """
     x, y = (part.ravel() for part in np.meshgrid([-info.width / 2, info.width / 2], info.height * ROW_HEIGHTS))
     points = np.stack([x, y], axis=-1)[None]
-    return np.abs(rectify_points(rows, points, info.height) - points).max(axis=1)
+    return np.abs(rectify_points(rows, points, info.height, camera) - points).max(axis=1)

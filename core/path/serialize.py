@@ -9,7 +9,8 @@ for `Motion.confidence`. "times", in seconds, are written where the timestamps a
 1 / fps apart. "dissolves" of a motion are like "shots". "residuals" of a motion and the "mesh" of a correction are
 written where they exist, 2 numbers for each vertex, row by row. "bars" are pixels at the left, top, right and bottom;
 "clip" is then the area inside. "agreement" and "links" are those of `Motion`, in a part of a clip that is still
-measured. Numbers are written so that reading them is exact.
+measured. A "lens" has its horizontal field of view in degrees and then its coefficients, see `Lens`. Numbers are
+written so that reading them is exact.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from numpy.typing import NDArray
 from .. import geometry
 from ..bars import Bars
 from ..clip import ClipError, ClipInfo, parse_fps
+from ..lens import Lens
 from ..runtime.atomic_write import atomic_path
 from .mesh import MESH_SHAPE, MeshOffsets
 from .motion import Motion
@@ -65,6 +67,8 @@ def save_path(value: Savable, target: str | Path) -> None:
         document["bends"] = True
     if not isinstance(value, Trajectory) and value.bars is not None:
         document["bars"] = list(astuple(value.bars))
+    if value.lens is not None:
+        document["lens"] = [value.lens.fov, *value.lens.coefficients]
     try:
         with atomic_path(Path(target)) as partial:
             partial.write_text(json.dumps(document), encoding="utf-8")
@@ -130,7 +134,7 @@ def _parse_document(document: dict[str, Any]) -> Savable:
     if any(shot.start != start or shot.stop <= start for shot, start in zip(shots, starts, strict=False)):
         raise ValueError("the shots are not consecutive")
     count = starts[-1]
-    times = _parse_times(document, count)
+    times, lens = _parse_times(document, count), _parse_lens(document)
     if kind == "motion":
         readout = float(_parse_array(document, "readout", ())) if "readout" in document else 0.0
         if not -1 <= readout <= 1:
@@ -138,7 +142,7 @@ def _parse_document(document: dict[str, Any]) -> Savable:
         motion = Motion(
             _parse_matrices(document, "steps", count), _parse_array(document, "trust", (count,)), info, readout, times,
             bars=_parse_bars(document), dissolves=_parse_dissolves(document, count),
-            residuals=_parse_mesh(document, "residuals", count),
+            residuals=_parse_mesh(document, "residuals", count), lens=lens,
         )  # fmt: skip
         if "agreement" in document:
             links = np.array(document.get("links", []), dtype=np.float64).reshape(-1, 12)
@@ -147,7 +151,8 @@ def _parse_document(document: dict[str, Any]) -> Savable:
             raise ValueError("trust and shots have different cuts")
         return motion
     if kind == "trajectory":
-        return Trajectory(_parse_matrices(document, "poses", count), shots, info, _parse_rows(document, count), times)
+        rows = _parse_rows(document, count)
+        return Trajectory(_parse_matrices(document, "poses", count), shots, info, rows, times, lens)
     if kind == "correction":
         poses = _parse_matrices(document, "poses", count) if "poses" in document else None
         rows, distorts_rows = _parse_rows(document, count), document.get("bends") is True
@@ -155,7 +160,7 @@ def _parse_document(document: dict[str, Any]) -> Savable:
         mesh = _parse_mesh(document, "mesh", count)
         if mesh is not None and np.abs(mesh).max() > max(info.size):
             raise ValueError(f"the mesh moves a vertex by {np.abs(mesh).max():g} pixels")
-        return Correction(matrices, shots, info, poses, rows, distorts_rows, times, bars, mesh)
+        return Correction(matrices, shots, info, poses, rows, distorts_rows, times, bars, mesh, lens)
     raise ValueError(f"kind {kind!r} is not motion, trajectory or correction")
 
 
@@ -173,6 +178,15 @@ def _parse_bars(document: dict[str, Any]) -> Bars | None:
     if (pixels != np.rint(pixels)).any():
         raise ValueError(f"bars are {pixels.tolist()} and not whole numbers of pixels")
     return Bars(*map(int, pixels))
+
+
+def _parse_lens(document: dict[str, Any]) -> Lens | None:
+    if "lens" not in document:
+        return None
+    fov, *coefficients = map(float, document["lens"])
+    if not np.isfinite(coefficients).all():
+        raise ValueError("lens holds numbers that are not finite")
+    return Lens(fov, tuple(coefficients))
 
 
 def _parse_count(number: Any) -> int:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from .. import geometry
 from ..bars import Bars
 from ..clip import ClipError, ClipInfo
+from ..lens import Lens
 from ..runtime.deprecation import renamed_fields
 from .even_time import to_frame_times
 from .mesh import MeshOffsets
@@ -31,7 +32,7 @@ class Trajectory:
     position of the frame's center, its angle the camera's roll.
     shots: slices of frames between cuts; each starts at the identity when measured.
     rows: row homographies of a rolling shutter (rolling_shutter.py), or None; poses are then those of the middle rows.
-    times: as in `Motion`.
+    times, lens: as in `Motion`.
     """
 
     poses: geometry.Matrices
@@ -39,6 +40,7 @@ class Trajectory:
     info: ClipInfo
     rows: RowHomographies | None = None
     times: NDArray[np.float64] | None = None
+    lens: Lens | None = None
 
     @staticmethod
     def of(motion: Motion) -> Trajectory:
@@ -48,13 +50,16 @@ class Trajectory:
         """
         steps, rows = geometry.matrices_from_tangents(interpolate_low_confidence(motion)), None
         if motion.readout:
-            steps, rows = rectify_steps(steps, motion.shots, motion.info, motion.readout, motion.frame_times)
+            similarity = motion.lens is not None
+            steps, rows = rectify_steps(
+                steps, motion.shots, motion.info, motion.readout, motion.frame_times, similarity=similarity
+            )
         poses = np.empty_like(steps)
         for shot in motion.shots:
             poses[shot.start] = np.eye(3)
             for i in range(shot.start + 1, shot.stop):
                 poses[i] = geometry.normalize(poses[i - 1] @ geometry.inverse(steps[i]))
-        return Trajectory(poses, motion.shots, motion.info, rows, motion.times)
+        return Trajectory(poses, motion.shots, motion.info, rows, motion.times, motion.lens)
 
     @property
     def frame_times(self) -> NDArray[np.float64]:
@@ -88,10 +93,12 @@ class Correction:
     rows: (N, ROW_SAMPLES, 3, 3) or None; row homographies that rectify rolling-shutter frames (rolling_shutter.py)
     before the matrices are applied.
     distorts_rows: if True, the matrices are applied first and then the inverses of `mesh` and `rows`, which adds their
-    distortion. The inverse of a correction does.
+    distortion. The inverse of a correction does; with a lens, it maps frames by the inverse rotations.
     times, bars: as in `Motion`. Bars stay where they are: `info` and the matrices are of the area inside them.
     mesh: (N, *MESH_SHAPE, 2) float32 or None; offsets of source points in pixels, see mesh.py, applied between the
     matrices and the rows.
+    lens: of the camera, or None. With a lens, the inverse of a matrix is a view as in ray_camera.py, from the
+    stabilized frame to the source.
     """
 
     matrices: geometry.Matrices
@@ -103,6 +110,7 @@ class Correction:
     times: NDArray[np.float64] | None = None
     bars: Bars | None = None
     mesh: MeshOffsets | None = None
+    lens: Lens | None = None
 
     @property
     def frame_info(self) -> ClipInfo:
@@ -153,7 +161,9 @@ class Correction:
 def correction(measured: Trajectory, wanted: Trajectory) -> Correction:
     """Return the correction that moves frames to the wanted camera path."""
     matrices = geometry.normalize(geometry.inverse(wanted.poses) @ measured.poses)
-    return Correction(matrices, measured.shots, measured.info, measured.poses, measured.rows, times=measured.times)
+    return Correction(
+        matrices, measured.shots, measured.info, measured.poses, measured.rows, times=measured.times, lens=measured.lens
+    )
 
 
 def inverse(correction: Correction) -> Correction:
@@ -165,8 +175,8 @@ def inverse(correction: Correction) -> Correction:
     """
     matrices = geometry.normalize(geometry.inverse(correction.matrices))
     poses = None if correction.poses is None else geometry.normalize(correction.poses @ matrices)
-    is_homography = correction.rows is None and correction.mesh is None
-    distorts_rows = not is_homography and not correction.distorts_rows
+    is_distorted = any(bend is not None for bend in (correction.rows, correction.mesh, correction.lens))
+    distorts_rows = is_distorted and not correction.distorts_rows
     return replace(correction, matrices=matrices, poses=poses, distorts_rows=distorts_rows)
 
 

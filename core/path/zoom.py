@@ -16,12 +16,15 @@ from ..runtime.deprecation import renamed_arguments
 from . import rolling_shutter
 from .crop_qp import full_rect, project_to_crop
 from .even_time import even_grid, is_constant_rate
+from .lens_zoom import lens_scales
 from .mesh import hidden_margins
+from .ray_camera import RayCamera
 from .trajectory import Correction
 
 MAX_ZOOM = 4.0  # a crop to less than a quarter of each side is an error: the motion is probably wrong
 MIN_SOLVED_ZOOM = 1.0005  # of a limit over time: the solver needs some room
 ADAPTIVE_SECONDS = 2.0  # that a transition of an adaptive zoom takes
+LENS_ZOOM_SHARES = (1.0, 0.9, 0.75, 0.5)  # of the allowed magnification, tried one after the other
 VISIBILITY_THRESHOLD = 4e-4  # frame widths: a smaller oscillation with the smoothing's period is invisible
 
 
@@ -44,6 +47,9 @@ def _chunk_zooms(correction: Correction, frames: slice) -> NDArray[np.float64]:
     if not corners.any():
         return np.ones(len(to_source))
     rect, margin = visible_rect(correction, frames)
+    if correction.lens is not None:
+        max_scale = lens_scales(correction, to_source, rect, margin)
+        return np.where(max_scale > 0, np.maximum(1.0, 1 / np.where(max_scale > 0, max_scale, 1)), np.inf)
     # Along the ray s * corner, the source position (a s + b) / (c s + d) leaves the source where it meets an edge:
     # a s + b = edge * (c s + d), which is linear in s, for each corner, axis and side of the source.
     outward = corners + np.sign(corners) * margin[:, None]  # (N or 1, 4, 2)
@@ -78,7 +84,8 @@ def visible_rect(
     if correction.rows is not None:
         rows = correction.rows[frames]
         measure = rolling_shutter.max_displacement if correction.distorts_rows else rolling_shutter.inscribed_rect
-        values = np.concatenate([measure(rows[part], correction.info) for part in geometry.chunks(len(rows))])
+        camera = None if correction.lens is None else RayCamera(correction.lens, correction.info.width)
+        values = np.concatenate([measure(rows[part], correction.info, camera) for part in geometry.chunks(len(rows))])
         rect, margin = (rect, values) if correction.distorts_rows else (values, margin)
     if correction.mesh is not None:
         mesh = correction.mesh[frames]
@@ -151,9 +158,12 @@ def limit_zoom(correction: Correction, max_zoom: float | NDArray[np.float64], *,
     for shot in correction.shots:
         if limits[shot].max() > 1 and not fits[shot].all():
             original, solvable = slice_correction(correction, shot), np.maximum(limits[shot], MIN_SOLVED_ZOOM)
-            projected = _project_shot(original, solvable, seconds)
-            is_valid = (zooms_to_fill(projected) <= solvable).all()
-            nearest[shot] = projected.matrices if is_valid else original.matrices
+            # With a lens, the constraints are only nearly those of its rays.
+            for share in (1.0,) if correction.lens is None else LENS_ZOOM_SHARES:
+                projected = _project_shot(original, 1 + share * (solvable - 1), seconds)
+                if (zooms_to_fill(projected) <= solvable).all():
+                    nearest[shot] = projected.matrices
+                    break
     # Shots without such a solution (a view from beyond the horizon, or a limit of 1) are attenuated frame by frame.
     return attenuate_to_zoom(replace(correction, matrices=nearest), max_zoom)
 

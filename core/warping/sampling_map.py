@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from .. import geometry
 from ..path import rolling_shutter
 from ..path.mesh import MeshOffsets, bend_points, unbend_points
+from ..path.ray_camera import RayCamera
 from ..path.trajectory import Correction
 
 if TYPE_CHECKING:
@@ -37,7 +38,8 @@ class SamplingMap:
     to_source: (3, 3), for pixel indices. source_size, output_size: (width, height) of the frames. source_rows,
     output_rows: (1, ROW_SAMPLES, 3, 3), row homographies that rectify the source or the output, or None. source_mesh,
     output_mesh: (*MESH_SHAPE, 2), offsets that bend points of the source or the output, or None. offset: (x, y) of the
-    first output pixel, for a crop of the output.
+    first output pixel, for a crop of the output. camera: of both frames, or None; `to_source` then approximates
+    the rotation of its rays by `view` (3, 3), or by the inverse of `view` if `inverts_view`.
     """
 
     to_source: geometry.Matrices
@@ -48,10 +50,14 @@ class SamplingMap:
     offset: tuple[int, int] = (0, 0)
     source_mesh: MeshOffsets | None = None
     output_mesh: MeshOffsets | None = None
+    camera: RayCamera | None = None
+    view: geometry.Matrices | None = None
+    inverts_view: bool = False
 
     @property
     def is_homography(self) -> bool:
-        bends = self.source_rows, self.output_rows, self.source_mesh, self.output_mesh
+        """Whether `to_source` is exact."""
+        bends = self.source_rows, self.output_rows, self.source_mesh, self.output_mesh, self.camera
         return all(bend is None for bend in bends)
 
     def crop(self, rows: slice, columns: slice) -> SamplingMap:
@@ -70,7 +76,7 @@ class SamplingMap:
             height, width = x.shape
             columns, rows = (np.linspace(0, n - 1, 1 + int(np.ceil((n - 1) / cell))) for n in (width, height))
             grid = np.stack(np.meshgrid(columns, rows), axis=-1).reshape(-1, 2)
-            offsets = self._exact_coords(grid) - geometry.transform_points(self.to_source, grid)
+            offsets = self.map_points(grid) - geometry.transform_points(self.to_source, grid)
             add_interpolated(x, y, offsets.reshape(len(rows), len(columns), 2))
         return x, y
 
@@ -80,24 +86,36 @@ class SamplingMap:
 
         return fill_mask(self.to_source if self.is_homography else None, x, y, *self.source_size)
 
-    def _exact_coords(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
+    def map_points(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
         """Source coordinates (P, 2) of output pixels (P, 2)."""
         if self.output_rows is not None:
             center = (np.array(self.output_size) - 1) / 2 - self.offset
             height = self.output_size[1]
-            points = rolling_shutter.rectify_points(self.output_rows, (points - center)[None], height)[0] + center
+            rectified = rolling_shutter.rectify_points(self.output_rows, (points - center)[None], height, self.camera)
+            points = rectified[0] + center
         if self.output_mesh is not None:
             center = (np.array(self.output_size) - 1) / 2 - self.offset
             points = unbend_points(self.output_mesh, points - center, *self.output_size) + center
-        points = geometry.transform_points(self.to_source, points)
+        points = self._view_points(points)
         if self.source_mesh is not None:
             center = (np.array(self.source_size) - 1) / 2
             points = bend_points(self.source_mesh, points - center, *self.source_size) + center
         if self.source_rows is not None:
             center = (np.array(self.source_size) - 1) / 2
             height = self.source_size[1]
-            points = rolling_shutter.distort_points(self.source_rows, (points - center)[None], height)[0] + center
+            points = (
+                rolling_shutter.distort_points(self.source_rows, (points - center)[None], height, self.camera)[0]
+                + center
+            )
         return points
+
+    def _view_points(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
+        """As `map_points`, without rows."""
+        if self.camera is None or self.view is None:
+            return geometry.transform_points(self.to_source, points)
+        centered = points + self.offset - (np.array(self.output_size) - 1) / 2
+        transform = self.camera.transform_back if self.inverts_view else self.camera.transform
+        return transform(self.view, centered) + (np.array(self.source_size) - 1) / 2
 
 
 def sampling_maps(correction: Correction, pad: int = 0) -> Iterator[SamplingMap]:
@@ -111,6 +129,10 @@ def sampling_map(correction: Correction, index: int, pad: int = 0) -> SamplingMa
     width, height = correction.info.width, correction.info.height
     to_source = pixel_maps(correction.matrices[index], width, height, pad)
     sampling = SamplingMap(to_source, (width, height), (width + 2 * pad, height + 2 * pad))
+    if correction.lens is not None:
+        matrix, inverts = correction.matrices[index], correction.distorts_rows
+        view = matrix if inverts else geometry.inverse(matrix)
+        sampling = replace(sampling, camera=RayCamera(correction.lens, width), view=view, inverts_view=inverts)
     rows = None if correction.rows is None else correction.rows[index : index + 1]
     mesh = None if correction.mesh is None or not correction.mesh[index].any() else correction.mesh[index]
     if correction.distorts_rows:

@@ -160,6 +160,8 @@ def _composite_neighbors(
         mesh = None if own_map.source_mesh is None or correction.mesh is None else correction.mesh[j]
         to_source = pixel_maps(onto, width, height) @ own_map.to_source
         layer = replace(own_map, to_source=to_source, source_rows=rows, source_mesh=mesh)
+        if own_map.camera is not None and own_map.view is not None:
+            layer = replace(layer, view=own_map.camera.compose(geometry.inverse(onto), own_map.view))
         exposure = None
         for region in regions:
             x, y = layer.crop(region.rows, region.columns).source_coords(region.buffers)

@@ -42,6 +42,7 @@ class MotionSource:
         self._clip, self._first_frames = clip, set(first_frames)
 
     def luma_frames(self, side: int) -> Iterator[Plane]:
+        self.pairs = []  # of the last measurement: the lens may require a second one
         stream = map(torch.from_numpy, luma_frames(self._clip, side))
         for number, luma in enumerate(
             with_progress(stream, self.info.length, preview_frames=lambda frame: frame.expand(-1, 3, -1, -1))

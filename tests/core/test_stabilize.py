@@ -212,6 +212,8 @@ OTHER_SETTINGS = {
     "bars": (Bars(top=8, bottom=8), {}),
     "keyframes": ((Keyframe(0, strength=0.5),), {}),
     "mesh": (MeshWarp.AUTO, {}),
+    "lens": (150.0, {}),
+    "telemetry": ("auto", {}),
 }
 
 
@@ -222,6 +224,7 @@ def test_every_setting_changes_the_operation(monkeypatch, shaken_motion, name):
     calls.replace("steadyscale.core.stabilize.flow_model", "the flow")
     calls.replace("steadyscale.core.stabilize.estimate_motion", shaken_motion)
     calls.replace("steadyscale.core.stabilize.find_bars", None)
+    calls.replace("steadyscale.core.stabilize.gyro_of", "no gyroscope")
 
     clip = UnreadableClip()
 
@@ -258,7 +261,7 @@ def test_arguments_of_the_measuring_arrive(monkeypatch, shaken_motion):
     }  # fmt: skip
     plan_stabilization(clip, settings, side=96, mask=mask, job="the job", segment_seconds=2.5)
     expected = {"job": "the job", "clip": clip, "flow": "the flow", "side": 96, "mask": mask, "segment_seconds": 2.5}
-    expected["with_residuals"] = False
+    expected |= {"with_residuals": False, "lens": None}
     assert calls.one("cached_motion") == expected
     assert measure_motion(clip, settings, flow="another", job="the job") is not None
     assert calls.all("cached_motion")[-1]["flow"] == "another"

@@ -322,12 +322,12 @@ ALL_SETTINGS = {
         {"fps": 50.0, "smoothing": "l1", "seconds": 1.5, "max_zoom": 1.75, "border": "wrap", "method": "dis",
          "rolling_shutter": "off", "resumable": True, "strength_x": 0.1, "strength_y": 0.2, "strength_roll": 0.3,
          "strength_zoom": 0.4, "strength_tilt": 0.6, "horizon": 0.7, "keyframes": '[{"time": 1, "strength": 0.5}]',
-         "mesh": "auto"},
+         "mesh": "auto", "lens": "gopro-wide", "field_of_view": 150.0},
         {"measure_input_motion": {
             "frames": IMAGES["frames"], "fps": 50.0, "mask": None, "resumable": True,
             "settings": StabilizeSettings(
                 "l1", 1.5, "wrap", 1.75, "dis", Strength(0.1, 0.2, 0.3, 0.4, 0.6), 0.7, "off",
-                keyframes=(Keyframe(1, strength=0.5),), mesh="auto")},
+                keyframes=(Keyframe(1, strength=0.5),), mesh="auto", lens=150.0)},
          "correct_and_plot": {"motion": "motion"},
          "apply_warp": {"frames": IMAGES["frames"], "job_folders": "jobs",
                         "warp_op": {"correction": "correction", "border": Border.WRAP, "pad": 0, "device": "cpu"}}},

@@ -7,6 +7,7 @@ import pytest
 from camera_simulation import make_shake_path
 from steadyscale.core import geometry
 from steadyscale.core.clip import ClipError, ClipInfo
+from steadyscale.core.lens import Lens
 from steadyscale.core.path.mesh import MESH_SHAPE, quantize
 from steadyscale.core.path.motion import Motion
 from steadyscale.core.path.serialize import load_path, save_path
@@ -213,3 +214,18 @@ def test_a_damaged_mesh_is_an_error(motion, tmp_path, value, message):
     (tmp_path / "path.json").write_text(json.dumps(document))
     with pytest.raises(ClipError, match=message):
         load_path(tmp_path / "path.json")
+
+
+def test_a_lens_is_saved_and_only_where_there_is_one(motion, tmp_path):
+    lens = Lens(118.5, (0.03, -0.001))
+    for value in kinds(replace(motion, lens=lens)).values():
+        save_path(value, tmp_path / "path.json")
+        assert load_path(tmp_path / "path.json").lens == lens
+    save_path(motion, tmp_path / "path.json")
+    assert "lens" not in json.loads((tmp_path / "path.json").read_text())
+    for wrong in ([400], [120, float("nan")], [], "wide"):
+        save_path(replace(motion, lens=lens), tmp_path / "path.json")
+        document = json.loads((tmp_path / "path.json").read_text())
+        (tmp_path / "path.json").write_text(json.dumps(document | {"lens": wrong}))
+        with pytest.raises(ClipError, match="damaged"):
+            load_path(tmp_path / "path.json")

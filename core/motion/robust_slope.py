@@ -1,0 +1,28 @@
+"""Robust fit of a slope."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class Slope(NamedTuple):
+    """A slope, its standard error, and the mean square of what it leaves."""
+
+    value: float
+    std_error: float
+    residual_power: float
+
+
+def fit_slope(cause: NDArray[np.float64], effect: NDArray[np.float64]) -> Slope:
+    """Fit effect = slope * cause, with Tukey's biweight on the residuals."""
+    weights, slope, power = np.ones_like(cause), 0.0, 1.0
+    for _ in range(10):
+        power = max(float((weights * cause**2).sum()), 1e-15)
+        slope = float((weights * cause * effect).sum() / power)
+        residuals = np.abs(effect - slope * cause)
+        weights = np.maximum(0, 1 - (residuals / (7 * float(np.median(residuals)) + 1e-12)) ** 2) ** 2
+    variance = float((weights * (effect - slope * cause) ** 2).sum() / max(weights.sum() - 2, 1)) + 1e-15
+    return Slope(slope, float(np.sqrt(variance / power)), variance)
