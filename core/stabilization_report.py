@@ -5,12 +5,14 @@ From the measured motion and its correction, without another look at the pixels.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .bars import Bars
 from .geometry import Matrices
+from .hold import Hold
 from .metrics import jitter
 from .path.border import Border, border_zooms
 from .path.motion import Motion
@@ -32,6 +34,8 @@ class StabilizationReport:
     be measured reliably and were interpolated. jitter_before, jitter_after: root mean square distance of the frames
     from a smooth motion, in pixels, by the measured motion: errors of the measurement are not included. None where all
     shots are too short to evaluate.
+    hold: what was held. held: the share of the frames, 0 to 1, in which it was; elsewhere the camera's motion was
+    followed. lost: these frames, as pairs of the first and the last. Of AUTO, 1 and none.
     """
 
     zoom_mean: float
@@ -43,6 +47,9 @@ class StabilizationReport:
     jitter_before: float | None
     jitter_after: float | None
     bars: Bars | None = None
+    hold: str = Hold.AUTO.value
+    held: float = 1.0
+    lost: list[list[int]] = field(default_factory=list[list[int]])
 
     def as_dict(self) -> dict[str, object]:
         """The report as JSON values."""
@@ -56,6 +63,9 @@ class StabilizationReport:
             "jitter_before": None if self.jitter_before is None else round(self.jitter_before, 3),
             "jitter_after": None if self.jitter_after is None else round(self.jitter_after, 3),
             "bars": None if self.bars is None else asdict(self.bars),
+            "hold": self.hold,
+            "held": round(self.held, 4),
+            "lost": self.lost,
         }
 
     def __str__(self) -> str:
@@ -70,6 +80,9 @@ class StabilizationReport:
         parts = [zoom + frame, f"{len(self.cuts)} cut{'' if len(self.cuts) == 1 else 's'}"]
         if self.bars:
             parts.append(f"bars of {self.bars} px")
+        if self.hold != Hold.AUTO.value:
+            missing = f", not seen in {1 - self.held:.1%} of the frames" if self.lost else ""
+            parts.append(f"holds the {self.hold}{missing}")
         if self.readout:
             parts.append(f"readout {self.readout:.2f} of a frame")
         if self.doubtful_steps:
@@ -99,7 +112,16 @@ def report_stabilization(motion: Motion, correction: Correction, border: Border)
         jitter_before=_jitter(measured, measured.poses),
         jitter_after=_jitter(measured, measured.corrected(correction).poses),
         bars=correction.bars,
+        hold=motion.hold.value,
+        held=1.0 if motion.held is None else float(motion.held.mean()),
+        lost=[] if motion.held is None else _ranges(motion.held == 0),
     )
+
+
+def _ranges(selected: NDArray[np.bool_]) -> list[list[int]]:
+    """Return the first and the last index of each run of selected frames (n,)."""
+    edges = np.flatnonzero(np.diff(selected, prepend=False, append=False)).reshape(-1, 2)
+    return [[int(start), int(stop) - 1] for start, stop in edges]
 
 
 def _jitter(trajectory: Trajectory, poses: Matrices) -> float | None:

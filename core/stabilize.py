@@ -18,10 +18,12 @@ import numpy as np
 
 from .bars import BarDetection, Bars
 from .clip import Clip, ClipError, ClipInfo
+from .hold import Hold, Region, RegionMask
 from .motion.bar_detection import find_bars
 from .motion.estimate import WORKING_SIDE, estimate_motion
 from .motion.flow import FlowMethod, FlowModel, flow_model
 from .motion.gray_frame import MASK_MARGIN_PIXELS, Masks
+from .motion.held_motion import hold_motion
 from .motion.readout_time import RollingShutter, with_rolling_shutter
 from .path.border import Border
 from .path.motion import Motion
@@ -60,6 +62,10 @@ class StabilizeSettings:
     pad: pixels added to each side of the frame; 0 for the crops.
     bars: black bars around the image, which stay in place: AUTO detects them, see `find_bars`; NONE takes them for a
     part of the image, and so does a pad; or `Bars`.
+    hold: what is held: AUTO the motion of most of the frame, BACKGROUND or FOREGROUND one layer, REGION a subject, see
+    `hold_motion`. All but AUTO read the clip once more, and need OpenCV.
+    region: the subject to hold, a `Region` or `RegionMask`; REGION only. hold_strength: REGION only, how much of the
+    subject's own motion is followed, 0 (that of the background alone) to 1.
     Raises ClipError for a value outside its range, ValueError for a name that is no member of its enum.
     """
 
@@ -74,9 +80,13 @@ class StabilizeSettings:
     reference: int | None = None
     pad: int = 0
     bars: BarDetection | Bars = BarDetection.AUTO
+    hold: Hold = Hold.AUTO
+    region: Region | RegionMask | None = None
+    hold_strength: float = 1.0
 
     def __post_init__(self) -> None:
         values: dict[str, object] = {"border": Border(self.border), "flow": FlowMethod(self.flow)}
+        values["hold"] = Hold(self.hold)
         if not callable(self.smoothing):
             values["smoothing"] = Smoothing(self.smoothing)
         if isinstance(self.rolling_shutter, str):
@@ -101,6 +111,12 @@ class StabilizeSettings:
             raise ClipError("a padded frame cannot be cropped: choose another border, or a pad of 0")
         if self.pad and isinstance(self.bars, Bars):
             raise ClipError("frames with bars cannot be padded: leave out bars, or choose a pad of 0")
+        if self.hold is Hold.REGION and self.region is None:
+            raise ClipError("hold is 'region': give the region, a box or a mask")
+        if self.hold is not Hold.REGION and self.region is not None:
+            raise ClipError(f"a region is given and hold is '{self.hold.value}': hold 'region', or leave it out")
+        if not 0 <= self.hold_strength <= 1:
+            raise ClipError(f"hold_strength is {self.hold_strength}; it goes from 0 (background) to 1 (subject)")
 
     @property
     def is_cropped(self) -> bool:
@@ -125,12 +141,13 @@ def measure_motion(
     job: Job | None = None,
     segment_seconds: float | None = None,
 ) -> Motion:
-    """Read a clip once and measure its motion and the shutter's readout time.
+    """Read a clip and measure its motion and the shutter's readout time.
 
     side: longer side, in pixels, of the reduced frames that are measured. mask: what is not to be followed, see
     `estimate_motion`. flow: in place of the estimator that `settings.flow` names.
     job: keeps the measured parts, so that the next run reads them; `clip` has to read its source, and `mask` has to be
-    a tensor. segment_seconds: the length of a part; None takes the default of jobs.
+    a tensor. The parts are those of the camera, whatever is held. segment_seconds: the length of a part; None takes the
+    default of jobs.
     Raises ClipError as `estimate_motion` and `with_rolling_shutter` do.
     """
     flow = flow_model(settings.flow, device) if flow is None else flow
@@ -146,8 +163,15 @@ def measure_motion(
             raise ClipError("a job cannot compare masks that a function computes; give them as a tensor (N, H, W)")
         seconds = SEGMENT_SECONDS if segment_seconds is None else segment_seconds
         motion = cached_motion(job, clip, flow, side=side, mask=mask, segment_seconds=seconds)
-    motion = motion if isinstance(bars, BarDetection) else motion.inside(bars)
-    return with_rolling_shutter(motion, settings.readout_time)
+    held = motion
+    if settings.hold is not Hold.AUTO:
+        held = hold_motion(
+            clip, motion, settings.hold, region=settings.region, strength=settings.hold_strength, side=side, mask=mask
+        )
+    if not isinstance(bars, BarDetection):
+        motion, held = motion.inside(bars), held.inside(bars)
+    # The readout shows in how the camera moves; what is held may move on its own.
+    return replace(held, readout=with_rolling_shutter(motion, settings.readout_time).readout)
 
 
 def measure_motion_share(

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, BinaryIO, cast
 
 from ..bars import Bars
 from ..clip import ClipError, Frames
+from ..hold import Hold
 from ..motion.flow import flow_model
 from ..motion.readout_time import RollingShutter
 from ..path.even_time import FrameClock
@@ -108,6 +109,8 @@ def _check_live(settings: StabilizeSettings) -> None:
         raise ClipError(f"reference is {settings.reference}; live, no frame can be held: leave it out")
     if isinstance(settings.bars, Bars):
         raise ClipError(f"bars are {settings.bars}; live, they are moved with the image: leave them out")
+    if settings.hold is not Hold.AUTO:
+        raise ClipError(f"hold is '{settings.hold.value}'; live, the whole frame is followed: leave it out")
     if settings.pad:
         raise ClipError(f"pad is {settings.pad}; live, frames cannot be padded")
 

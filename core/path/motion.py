@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from .. import geometry
 from ..bars import Bars
 from ..clip import ClipInfo
+from ..hold import Hold
 from ..runtime.deprecation import renamed_fields
 from .even_time import to_frame_times
 
@@ -31,6 +32,8 @@ class Motion:
     of the two frames of each step, at most 1; 0 after a cut. links: (K, 12), steps over more than one frame: the first
     frame, the last one, the agreement, and the matrix row by row.
     bars: of the frames, in pixels, or None. Then `info` and the steps are of the area inside the bars.
+    hold, held: what the steps follow, see motion/held_motion.py. held: (N,), 1 where it is followed, 0 where the camera
+    is because it was not seen, between where one passes over to the other; None for AUTO.
     """
 
     steps: geometry.Matrices
@@ -41,6 +44,8 @@ class Motion:
     agreement: NDArray[np.float64] | None = None
     links: NDArray[np.float64] | None = None
     bars: Bars | None = None
+    hold: Hold = Hold.AUTO
+    held: NDArray[np.float64] | None = None
 
     @property
     def frame_times(self) -> NDArray[np.float64]:

@@ -7,7 +7,8 @@ A trajectory has "poses", a correction "matrices" and, if known, "poses"; see ge
 shutter, a motion has its "readout", the others "rows"; "bends": true stands for `Correction.distorts_rows`, and "trust"
 for `Motion.confidence`. "times", in seconds, are written where the timestamps are uneven; without them, the frames are
 1 / fps apart. "bars" are pixels at the left, top, right and bottom; "clip" is then the area inside. "agreement" and
-"links" are those of `Motion`, in a part of a clip that is still measured. Numbers are written so that reading them is
+"links" are those of `Motion`, in a part of a clip that is still measured. "hold" and "held" are there where a motion
+is not that of the camera. Numbers are written so that reading them is
 exact.
 """
 
@@ -24,6 +25,7 @@ from numpy.typing import NDArray
 from .. import geometry
 from ..bars import Bars
 from ..clip import ClipError, ClipInfo, parse_fps
+from ..hold import Hold
 from ..runtime.atomic_write import atomic_path
 from .motion import Motion
 from .rolling_shutter import ROW_SAMPLES
@@ -57,6 +59,8 @@ def save_path(value: Savable, target: str | Path) -> None:
         document[name] = [row.ravel().tolist() for row in numbers] if numbers.ndim > 1 else numbers.tolist()
     if isinstance(value, Motion) and value.readout:
         document["readout"] = value.readout
+    if isinstance(value, Motion) and value.hold is not Hold.AUTO:
+        document["hold"] = value.hold.value
     if isinstance(value, Correction) and value.distorts_rows:
         document["bends"] = True
     if not isinstance(value, Trajectory) and value.bars is not None:
@@ -102,6 +106,7 @@ def _to_arrays(value: Savable) -> dict[str, NDArray[np.float64]]:
     tables: dict[str, NDArray[np.float64] | None]
     if isinstance(value, Motion):
         tables = {"steps": value.steps, "trust": value.confidence, "agreement": value.agreement, "links": value.links}
+        tables["held"] = value.held
     else:
         tables = {"poses": value.poses, "rows": value.rows}
     if isinstance(value, Correction):
@@ -132,6 +137,8 @@ def _parse_document(document: dict[str, Any]) -> Savable:
         if "agreement" in document:
             links = np.array(document.get("links", []), dtype=np.float64).reshape(-1, 12)
             motion = replace(motion, agreement=_parse_array(document, "agreement", (count,)), links=links)
+        if "hold" in document:
+            motion = replace(motion, hold=Hold(document["hold"]), held=_parse_array(document, "held", (count,)))
         if np.flatnonzero(motion.confidence == 0).tolist() != [shot.start for shot in shots]:
             raise ValueError("trust and shots have different cuts")
         return motion

@@ -6,6 +6,7 @@ import pytest
 from steadyscale.core import geometry
 from steadyscale.core.bars import Bars
 from steadyscale.core.clip import ClipInfo
+from steadyscale.core.hold import Hold
 from steadyscale.core.path.border import Border
 from steadyscale.core.path.motion import Motion
 from steadyscale.core.path.trajectory import Correction, Trajectory, correction
@@ -70,3 +71,15 @@ def test_bars_are_reported(motion: Motion, held: Correction):
     assert report.as_dict()["bars"] == {"left": 0, "top": 12, "right": 0, "bottom": 12}
     assert "bars of top 12, bottom 12 px" in str(report)
     assert report_stabilization(motion, held, Border.CROP).as_dict()["bars"] is None
+
+
+def test_what_is_held_is_reported(motion: Motion, held: Correction):
+    shares = np.ones(COUNT)
+    shares[[3, 4, 5, 39]] = 0
+    shares[6] = 0.5
+    report = report_stabilization(replace(motion, hold=Hold.REGION, held=shares), held, Border.CROP)
+    assert report.as_dict()["hold"] == "region"
+    assert (report.held, report.lost) == (35.5 / 40, [[3, 5], [39, 39]])
+    assert "holds the region, not seen in 11.2% of the frames" in str(report)
+    assert report_stabilization(motion, held, Border.CROP).as_dict()["held"] == 1
+    assert "holds" not in str(report_stabilization(motion, held, Border.CROP))
