@@ -15,6 +15,7 @@ from typing import Any
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from steadyscale.core import Region
 
 Image = NDArray[Any]  # (H, W, 3), BGR in [0, 255]
 
@@ -232,8 +233,22 @@ class HardClip:
         in_scene[:, 0] += 4 * np.sin(2 * np.pi * 1.9 * i / FPS + 1)
         return np.stack([(np.linalg.inv(self.pose(float(k))) @ [*p, 1])[:2] for k, p in enumerate(in_scene)])
 
+    def subject_region(self) -> Region | None:
+        """A box around the subject in the first frame, with a margin of 4 pixels."""
+        if self.kind != "subject":
+            return None
+        x, y = self.subject_positions()[0] + np.array([WIDTH, HEIGHT]) / 2 - np.array(SUBJECT_SIZE) / 2 - 4
+        return Region(float(x), float(y), SUBJECT_SIZE[0] + 8, SUBJECT_SIZE[1] + 8)
+
     def layer_poses(self) -> dict[str, NDArray[np.float64]]:
-        """Poses (N, 3, 3) of the camera over each layer, by its name; empty for a clip without layers."""
+        """Poses (N, 3, 3) of the camera over each layer, by its name; empty for a clip without layers.
+
+        The subject of "subject" turns with the camera.
+        """
+        if self.kind == "subject":
+            subject = self.poses
+            subject[:, :2, 2] = -np.einsum("nij,nj->ni", subject[:, :2, :2], self.subject_positions())
+            return {"background": self.poses, "subject": subject}
         layers = LAYERS.get(self.kind, {})
         return {
             name: np.stack([self.pose(float(i), near) for i in range(self.length)]) for name, near in layers.items()

@@ -84,7 +84,7 @@ def add_stabilize_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--region",
-        metavar="X,Y,W,H[@FRAME]|FILE",
+        metavar="X,Y,W,H[,FRAME]|FILE",
         help="the subject to hold, as a box (left, top, width, height, in pixels of the source) in a "
         "frame, counted from 0 (default 0), or as a mask, white on the subject: an image of frame 0, or a video, "
         "folder or pattern with one mask for each frame",

@@ -47,22 +47,22 @@ class Region:
 
     @staticmethod
     def parse(text: str) -> Region:
-        """Read "x,y,width,height" or "x,y,width,height@frame". Raises ClipError."""
-        box, at, frame = text.replace(" ", "").partition("@")
+        """Read "x,y,width,height" or "x,y,width,height,frame". Raises ClipError."""
+        words = text.replace(" ", "").split(",")
         try:
-            numbers = [float(number) for number in box.split(",")]
-            if len(numbers) != 4 or not all(map(isfinite, numbers)) or (at and not frame.isdecimal()):
+            x, y, width, height = map(float, words[:4])
+            (frame,) = map(int, words[4:] or ["0"])
+            if not all(map(isfinite, (x, y, width, height))):
                 raise ValueError
         except ValueError:
             raise ClipError(
                 f"{text!r} is no region: give left, top, width and height in pixels, 300,120,96,140, and perhaps the "
-                "frame, counted from 0: 300,120,96,140@25"
+                "frame, counted from 0: 300,120,96,140,25"
             ) from None
-        x, y, width, height = numbers
-        return Region(x, y, width, height, int(frame or 0))
+        return Region(x, y, width, height, frame)
 
     def __str__(self) -> str:
-        return f"{self.x:g},{self.y:g},{self.width:g},{self.height:g}@{self.frame}"
+        return f"{self.x:g},{self.y:g},{self.width:g},{self.height:g},{self.frame}"
 
     def check(self, info: ClipInfo, count: int) -> None:
         """Raise ClipError for a box that is not in the clip of this size and number of frames."""

@@ -35,7 +35,7 @@ class StabilizeVideo(io.ComfyNode):
             description="Takes the shake out of a clip: Estimate Flow, Smooth Trajectory and Warp/Pad Frames in one. "
             "Take the three apart to upscale in between, or to try settings without measuring again.",
             advanced="fps, method, rolling_shutter, resumable, strength_x, strength_y, strength_roll, strength_zoom, "
-            "strength_tilt, horizon",
+            "strength_tilt, horizon, hold, region, hold_strength",
             inputs=[
                 ImageOrVideoType.Input(
                     "frames",
@@ -57,6 +57,7 @@ class StabilizeVideo(io.ComfyNode):
                 shared.rolling_shutter_input(),
                 shared.resumable_input(),
                 *shared.strength_inputs(),
+                *shared.hold_inputs(),
             ],
             hidden=[io.Hidden.dynprompt],
             outputs=[
@@ -104,6 +105,10 @@ class StabilizeVideo(io.ComfyNode):
         strength_zoom: float = 1.0,
         strength_tilt: float = 1.0,
         horizon: float = shared.STABILIZE_DEFAULTS.horizon,
+        hold: str = shared.STABILIZE_DEFAULTS.hold.value,
+        region: str = "",
+        hold_strength: float = shared.STABILIZE_DEFAULTS.hold_strength,
+        region_mask: Tensor | None = None,
     ) -> io.NodeOutput:
         check_links(cls, frames)
         settings = StabilizeSettings(
@@ -115,6 +120,7 @@ class StabilizeVideo(io.ComfyNode):
             strength=Strength(strength_x, strength_y, strength_roll, strength_zoom, strength_tilt),
             horizon=horizon,
             rolling_shutter=RollingShutter(rolling_shutter),
+            **shared.parse_hold(hold, region, hold_strength, region_mask)._asdict(),
         )
         motion, job_folders = measure_input_motion(frames, fps, settings, mask, resumable)
         correction, plot, info = correct_and_plot(motion, settings)

@@ -26,7 +26,7 @@ VALUES = {
     "--horizon": "0.75", "--rolling-shutter": "0.5", "--max-zoom": "1.1", "--lookahead": "7", "--set": "steps=7",
     "--server": "http://127.0.0.1:1", "--output": "other.safetensors", "--timeout": "9", "--calibrate": "images",
     "--prune": "0.25", "--max-mb": "3", "--reference": "4", "--mask": "people.png", "--bars": "0,8,0,8",
-    "--hold": "background", "--region": "8,8,40,30@2", "--hold-strength": "0.5",
+    "--hold": "background", "--region": "8,8,40,30,2", "--hold-strength": "0.5",
     "--max-loss-db": "2", "--min-kept": "0.25", "--steps": "5", "--seed": "6", "--frames": "3", "--to": "folder",
     "--out": "other", "--jobs": "3", "--shard-frames": "100", "--ray-address": "ray://head:10001",
     "--cpus-per-task": "2", "--gpus-per-task": "2", "--rows": "rows.jsonl", "--workers": "4",

@@ -35,10 +35,10 @@ def test_the_rolling_shutter_is_a_word_or_a_number(word: str, readout: float | N
 
 
 def test_a_region_is_what_is_held(tmp_path: Path):
-    settings = settings_of("--region", "300, 120.5,96,140@25")
+    settings = settings_of("--region", "300, 120.5,96,140,25")
     assert settings == StabilizeSettings(hold=Hold.REGION, region=Region(300, 120.5, 96, 140, 25))
-    cv2.imwrite(str(tmp_path / "2,3.png"), np.full((8, 12), 255, np.uint8))
-    mask = settings_of("--hold", "region", "--region", str(tmp_path / "2,3.png")).region
+    cv2.imwrite(str(tmp_path / "2,3,4,5.png"), np.full((8, 12), 255, np.uint8))
+    mask = settings_of("--hold", "region", "--region", str(tmp_path / "2,3,4,5.png")).region
     assert isinstance(mask, RegionMask)
     assert mask.masks.all()
     assert mask.masks.shape[0] == 1
@@ -50,7 +50,7 @@ def test_a_region_is_what_is_held(tmp_path: Path):
         (["--hold", "region"], "give the region"),
         (["--hold", "background", "--region", "1,2,30,40"], "hold 'region', or leave it out"),
         (["--region", "1,2,30"], "is no region"),
-        (["--region", "1,2,30,40@-1"], "is no region"),
+        (["--region", "1,2,30,40,-1"], "is no box"),
         (["--region", "1,2,30,inf"], "is no region"),
         (["--region", "1,2,0,40"], "is no box"),
         (["--region", "missing.png"], "missing.png"),
