@@ -24,8 +24,9 @@ def test_the_surface_of_core():
     assert sorted(steadyscale.core.__all__) == sorted(
         {
             "Alpha", "Border", "Clip", "ClipError", "ClipInfo", "ColorCorrection", "Correction", "CorruptionReport",
-            "Encoding", "Engine", "FlowMethod", "FlowModel", "Frames", "ImageClip", "ImageModel", "JobPlan",
+            "Encoding", "Engine", "FlowMethod", "FlowModel", "Frames", "Hold", "ImageClip", "ImageModel", "JobPlan",
             "MeasureReport", "Motion", "OnDamage", "OutputSize", "Pipeline", "PostProcess", "Precision", "Progress",
+            "Region", "RegionMask",
             "Reuse", "RollingShutter", "ShardReport", "Smoothing", "StabilizeSettings", "Strength", "TensorClip",
             "Tiling", "TimeRange", "Trajectory", "UpscaleSettings", "UpscaleStats", "VideoClip", "VideoReport",
             "Warped", "adaptive_zoom", "correction", "enhance_video", "estimate_motion", "flow_model", "flow_to_image",
