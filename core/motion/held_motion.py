@@ -25,7 +25,7 @@ from .layers import Layer, find_layers
 from .subject import SubjectTracker
 
 MIN_SHARE = 0.05  # of a shot's points that a layer has on average; smaller ones are details
-SAME_SHAKE = 0.1  # logarithm of the ratio of the shake of two layers that cannot be told apart
+SAME_SHAKE = 0.1  # logarithm of the ratio of the shake of two layers that cannot be distinguished
 EDGE_WEIGHT = 1.0  # of the fraction of a layer's points near the edge of the frame, relative to that logarithm
 SLOW_SECONDS = 0.25  # standard deviation of the mean that is not shake
 NOISE_PIXELS = 0.05  # added to the shake of a layer: less than this is no difference
