@@ -15,6 +15,7 @@ from typing import Any
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from steadyscale.core import Region
 
 Image = NDArray[Any]  # (H, W, 3), BGR in [0, 255]
 
@@ -23,7 +24,7 @@ HARD_KINDS = (
     *("jello", "flashes", "partial flashes", "night", "film", "time-lapse", "page", "window", "letterbox"),
     *("pillarbox", "long lens", "dissolve", "parallax", "rain", "confetti", "logo", "strobe", "exposure"),
     *("focus", "person", "repeated", "ticker", "still", "fast cuts", "fade", "dark cut"),
-    *("night tripod", "fisheye"),
+    *("night tripod", "fisheye", "planes", "subject"),
 )
 STATIC_KINDS = ("page", "window", "time-lapse", "still", "night tripod")
 SHAKE_PIXELS = {"long lens": 15.0, "jello": 1.0, **dict.fromkeys(STATIC_KINDS, 0.0)}  # of each axis; others: 3
@@ -33,6 +34,9 @@ DISSOLVE = (33, 57)  # first and last frame of the mixture
 FADE = (30, 40, 50, 60)  # the scene is gone from the second to the third of these frames
 FISHEYE_DEGREES = 150.0  # horizontal field of view, equidistant
 FLASHES = {"flashes": (32, 58), "partial flashes": (26, 45, 64)}
+LAYERS = {"parallax": {"far": 1.0, "near": 2.5}, "planes": {"far": 1.0, "middle": 1.7, "near": 2.8}}  # nearness
+COVERS = {"parallax": {"near": 0.35}, "planes": {"middle": 0.4, "near": 0.3}}  # share of the scene that a layer covers
+SUBJECT_SIZE = (96, 120)  # width and height of the ellipse that moves across the frame, in pixels
 
 
 @dataclass(frozen=True)
@@ -71,7 +75,7 @@ class HardClip:
         if self.kind == "jello":
             # A vibration above the frame rate: within a frame, rows move to and fro.
             x, y, roll = 3 * np.sin(2 * np.pi * 41 * seconds), 2 * np.sin(2 * np.pi * 38 * seconds + 1), 0.0
-        if self.kind == "parallax":
+        if self.kind in LAYERS:
             x += 0.2 * t
         shift = pixels * nearness * np.array([x, y])
         angle = roll * pixels / 300
@@ -212,11 +216,61 @@ class HardClip:
         return self._draw_night(i, random)
 
     def _draw_parallax(self, i: int, random: np.random.Generator) -> Image:
-        near = self._view(i, self._other_scene, 2.5)
-        cover = np.random.default_rng(4).standard_normal((100, 160))
-        cover = cv2.resize(cv2.GaussianBlur(cover, (0, 0), 6), self._scene.shape[1::-1])
-        mask = np.where(cover > np.quantile(cover, 0.65), 255, 0).astype(np.uint8)
-        return np.where(render(mask, self.pose(i, 2.5))[..., None] > 127, near, self._view(i))
+        """A scene behind others with holes, each of them a plane."""
+        frame = self._view(i)
+        for k, (name, share) in enumerate(COVERS[self.kind].items()):
+            nearness = LAYERS[self.kind][name]
+            cover = np.random.default_rng(4 + k).standard_normal((100, 160))
+            cover = cv2.resize(cv2.GaussianBlur(cover, (0, 0), 6), self._scene.shape[1::-1])
+            mask = np.where(cover > np.quantile(cover, 1 - share), 255, 0).astype(np.uint8)
+            plane = self._view(i, self._layer_scenes[k], nearness)
+            frame = np.where(render(mask, self.pose(i, nearness))[..., None] > 127, plane, frame)
+        return frame
+
+    _draw_planes = _draw_parallax
+
+    @cached_property
+    def _layer_scenes(self) -> list[Image]:
+        return [make_scene(self.seed + 1 + k) for k in range(len(COVERS[self.kind]))]
+
+    def _draw_subject(self, i: int, random: np.random.Generator) -> Image:
+        """An animal runs through the scene and bobs at each step."""
+        center = self.subject_positions()[i]
+        to_texture = self.pose(i)  # it turns with the camera, as the scene does
+        to_texture[:2, 2] = -to_texture[:2, :2] @ center
+        ellipse = np.zeros((HEIGHT, WIDTH), np.float32)
+        shift = 16 * (center + np.array([WIDTH, HEIGHT]) / 2 - 0.5)
+        axes = (8 * SUBJECT_SIZE[0], 8 * SUBJECT_SIZE[1])
+        cv2.ellipse(ellipse, np.rint(shift).astype(int).tolist(), axes, 0, 0, 360, 1, -1, cv2.LINE_AA, 4)
+        return np.where(ellipse[..., None] > 0.5, render(self._other_scene, to_texture), self._view(i))
+
+    def subject_positions(self) -> NDArray[np.float64]:
+        """(N, 2): the center of the subject of "subject" in each frame, in pixels from the frame's center."""
+        i = np.arange(self.length)
+        in_scene = np.stack([-130 + 260 * i / self.length, 10 + 7 * np.sin(2 * np.pi * 2.6 * i / FPS)], axis=-1)
+        in_scene[:, 0] += 4 * np.sin(2 * np.pi * 1.9 * i / FPS + 1)
+        return np.stack([(np.linalg.inv(self.pose(float(k))) @ [*p, 1])[:2] for k, p in enumerate(in_scene)])
+
+    def subject_region(self) -> Region | None:
+        """A box around the subject in the first frame, with a margin of 4 pixels."""
+        if self.kind != "subject":
+            return None
+        x, y = self.subject_positions()[0] + np.array([WIDTH, HEIGHT]) / 2 - np.array(SUBJECT_SIZE) / 2 - 4
+        return Region(float(x), float(y), SUBJECT_SIZE[0] + 8, SUBJECT_SIZE[1] + 8)
+
+    def layer_poses(self) -> dict[str, NDArray[np.float64]]:
+        """Poses (N, 3, 3) of the camera over each layer, by its name; empty for a clip without layers.
+
+        The subject of "subject" turns with the camera.
+        """
+        if self.kind == "subject":
+            subject = self.poses
+            subject[:, :2, 2] = -np.einsum("nij,nj->ni", subject[:, :2, :2], self.subject_positions())
+            return {"background": self.poses, "subject": subject}
+        layers = LAYERS.get(self.kind, {})
+        return {
+            name: np.stack([self.pose(float(i), near) for i in range(self.length)]) for name, near in layers.items()
+        }
 
     def _draw_rain(self, i: int, random: np.random.Generator) -> Image:
         frame = np.ascontiguousarray(self._view(i))

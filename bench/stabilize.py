@@ -11,7 +11,8 @@ because more crop reduces any jitter, and the fraction of frames with more than 
 edge: a contender with less crop may have filled it with black or with an older frame. Contenders that are not installed
 are skipped.
 The hard clips (hard_clips.py) cannot be registered. Their table is of our library alone: corrections are composed with
-the true path of the camera, and its jitter is above 0.8 Hz. No clip should come out worse than it went in.
+the true path of the camera, and its jitter is above 0.8 Hz. No clip should come out worse than it went in. Clips with
+layers, or a subject, have a row for each that is held, with the jitter of each layer.
 The layered clips (layered_clips.py) have no single path: every point of the result is traced. Their table compares the
 homographies alone with the mesh.
 The JSON goes to stdout, progress to stderr. CPU seconds count; on a shared machine the wall clock measures other load.
@@ -31,16 +32,19 @@ import tempfile
 import time
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import cv2
 import numpy as np
+import torch
 from hard_clips import HARD_KINDS, HardClip, fisheye_jitter
 from hard_clips import HEIGHT as HARD_HEIGHT
 from hard_clips import WIDTH as HARD_WIDTH
 from layered_clips import LAYERED_KINDS, LayeredClip
-from steadyscale.core import ClipInfo, Correction, geometry
+from steadyscale.core import ClipInfo, Correction, Hold, Motion, TensorClip, geometry
 from steadyscale.core.metrics import jitter
+from steadyscale.core.motion.held_motion import hold_motion
 from steadyscale.core.path.mesh_smooth import MeshWarp
 from steadyscale.core.path.zoom import zooms_to_fill
 from steadyscale.core.stabilize import StabilizeSettings, correct_motion, measure_motion
@@ -105,7 +109,7 @@ def main() -> None:
     print(json.dumps(report, indent=1))
 
 
-def measure_hard_clip(clip: HardClip) -> dict[str, float | int]:
+def measure_hard_clip(clip: HardClip) -> dict[str, Any]:
     """Jitter above 0.8 Hz before and after stabilization, in pixels, the zoom, the shots found, and CPU time."""
     with tempfile.TemporaryDirectory() as folder:
         write_clip(clip, Path(folder) / "in.mp4", HARD_SIZE)
@@ -123,6 +127,8 @@ def measure_hard_clip(clip: HardClip) -> dict[str, float | int]:
     }
     report |= {"zoom": round(float(zooms_to_fill(correction).max()), 3), "shots": len(motion.shots)}
     report["cpu_ms_per_frame"] = round(1000 * cpu / clip.length, 1)
+    if layers := clip.layer_poses():
+        report["held"] = measure_held(clip, motion, layers)
     print(clip.kind, report, file=sys.stderr)
     return report
 
@@ -160,6 +166,20 @@ def measure_fisheye(clip: HardClip, correction: Correction, cpu: float) -> dict[
     report |= {"zoom": round(float(zooms_to_fill(correction).max()), 3), "shots": len(correction.shots)}
     report["cpu_ms_per_frame"] = round(1000 * cpu / clip.length, 1)
     print(clip.kind, report, file=sys.stderr)
+    return report
+
+
+def measure_held(clip: HardClip, motion: Motion, layers: dict[str, np.ndarray]) -> dict[str, dict[str, float]]:
+    """Jitter of each layer in pixels, by what is held."""
+    frames = np.stack(list(clip.frames()))[..., ::-1].copy()
+    source = TensorClip(torch.from_numpy(frames).movedim(-1, 1).float() / 255, Fraction(FPS))
+    report: dict[str, dict[str, float]] = {}
+    for hold in (Hold.REGION,) if "subject" in layers else (Hold.BACKGROUND, Hold.FOREGROUND):
+        correction = correct_motion(hold_motion(source, motion, hold, region=clip.subject_region()))
+        report[hold.value] = {
+            name: round(jitter(geometry.normalize(poses @ geometry.inverse(correction.matrices)), motion.info, 0.46), 3)
+            for name, poses in layers.items()
+        }
     return report
 
 

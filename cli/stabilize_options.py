@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from dataclasses import asdict
 
+from ..core.hold import Hold, Region, RegionMask
 from ..core.lens import LENSES
 from ..core.motion.flow import FlowMethod
 from ..core.motion.telemetry import Telemetry
@@ -111,6 +112,27 @@ def add_stabilize_options(parser: argparse.ArgumentParser) -> None:
         "use the gyroscope in the file of an action camera: auto where it correlates with the frames; needs the "
         "package telemetry-parser",
     )
+    add_enum_option(
+        parser,
+        "--hold",
+        settings.hold,
+        "what is held: auto what most of the frame shows, background the far layer, foreground the near and central "
+        "one, region the subject of --region, which makes it the default",
+    )
+    parser.add_argument(
+        "--region",
+        metavar="X,Y,W,H[,FRAME]|FILE",
+        help="the subject to hold, as a box (left, top, width, height, in pixels of the source) in a "
+        "frame, counted from 0 (default 0), or as a mask, white on the subject: an image of frame 0, or a video, "
+        "folder or pattern with one mask for each frame",
+    )
+    parser.add_argument(
+        "--hold-strength",
+        type=unit_float,
+        default=settings.hold_strength,
+        metavar="SHARE",
+        help=f"with --hold region: from 0, the background, to 1, the subject (default {settings.hold_strength:g})",
+    )
 
 
 def stabilize_settings(args: argparse.Namespace) -> StabilizeSettings:
@@ -118,6 +140,9 @@ def stabilize_settings(args: argparse.Namespace) -> StabilizeSettings:
     smoothing = Smoothing(args.smoothing)
     if args.smoother and smoothing is StabilizeSettings().smoothing:
         smoothing = Smoothing.LEARNED
+    hold = Hold(args.hold)
+    if args.region is not None and hold is Hold.AUTO:
+        hold = Hold.REGION
     return StabilizeSettings(
         smoothing=smoothing,
         seconds=args.seconds,
@@ -134,4 +159,15 @@ def stabilize_settings(args: argparse.Namespace) -> StabilizeSettings:
         mesh=MeshWarp(args.mesh),
         lens=args.lens,
         telemetry=Telemetry(args.telemetry),
+        hold=hold,
+        region=_read_region(args.region),
+        hold_strength=args.hold_strength,
     )
+
+
+def _read_region(text: str | None) -> Region | RegionMask | None:
+    if text is None:
+        return None
+    from ..core.motion.masks import read_region  # imports torch
+
+    return read_region(text)

@@ -14,6 +14,9 @@ from .clip import ClipError as ClipError
 from .clip import ClipInfo as ClipInfo
 from .clip import Frames as Frames
 from .clip import TensorClip as TensorClip
+from .hold import Hold as Hold
+from .hold import Region as Region
+from .hold import RegionMask as RegionMask
 from .jobs.plan import JobPlan as JobPlan
 from .motion.estimate import estimate_motion as estimate_motion
 from .motion.flow import FlowMethod as FlowMethod

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from enum import Enum
 
@@ -40,8 +41,7 @@ class Lens:
     def __post_init__(self) -> None:
         if not MIN_FOV <= self.fov <= MAX_FOV:
             raise ClipError(f"the field of view is {self.fov} degrees; it goes from {MIN_FOV:g} to {MAX_FOV:g}")
-        angles: Array = np.linspace(0, np.radians(self.fov / 2), 32)
-        if not (self._slope(angles) > 0).all():
+        if not (self._slope(np.linspace(0, math.radians(self.fov / 2), 32)) > 0).all():
             raise ClipError(f"the lens coefficients {self.coefficients} do not suit a view of {self.fov:g} degrees")
 
     def focal(self, width: float) -> float:

@@ -5,12 +5,14 @@ From the measured motion and its correction, without another look at the pixels.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .bars import Bars
 from .geometry import Matrices
+from .hold import Hold
 from .metrics import jitter
 from .path.border import Border, border_zooms
 from .path.motion import Motion
@@ -32,8 +34,10 @@ class StabilizationReport:
     be measured reliably and were interpolated. jitter_before, jitter_after: root mean square distance of the frames
     from a smooth motion, in pixels, by the measured motion: errors of the measurement are not included. None where all
     shots are too short to evaluate. keyframes: how many were followed. mesh: share of the frames, 0 to 1, that a mesh
-    bends. field_of_view: of the lens, horizontally, in degrees; None for frames that were not
-    turned along rays. telemetry: what was made of a gyroscope, or None.
+    bends. field_of_view: of the lens, horizontally, in degrees; None for frames that were not turned along rays.
+    telemetry: what was made of a gyroscope, or None.
+    hold: what was held. held: the share of the frames, 0 to 1, in which it was; elsewhere the camera's motion was
+    followed. lost: these frames, as pairs of the first and the last. Of AUTO, 1 and none.
     """
 
     zoom_mean: float
@@ -49,6 +53,9 @@ class StabilizationReport:
     mesh: float = 0.0
     field_of_view: float | None = None
     telemetry: str | None = None
+    hold: str = Hold.AUTO.value
+    held: float = 1.0
+    lost: list[list[int]] = field(default_factory=list[list[int]])
 
     def as_dict(self) -> dict[str, object]:
         """The report as JSON values."""
@@ -66,6 +73,9 @@ class StabilizationReport:
             "mesh": round(self.mesh, 4),
             "field_of_view": self.field_of_view,
             "telemetry": self.telemetry,
+            "hold": self.hold,
+            "held": round(self.held, 4),
+            "lost": self.lost,
         }
 
     def __str__(self) -> str:
@@ -86,6 +96,9 @@ class StabilizationReport:
             parts.append(f"field of view {self.field_of_view:.0f} degrees")
         if self.telemetry is not None:
             parts.append(f"telemetry {self.telemetry}")
+        if self.hold != Hold.AUTO.value:
+            missing = f", not seen in {1 - self.held:.1%} of the frames" if self.lost else ""
+            parts.append(f"holds the {self.hold}{missing}")
         if self.readout:
             parts.append(f"readout {self.readout:.2f} of a frame")
         if self.mesh:
@@ -124,7 +137,16 @@ def report_stabilization(
         mesh=0.0 if correction.mesh is None else float(correction.mesh.any(axis=(1, 2, 3)).mean()),
         field_of_view=None if correction.lens is None else correction.lens.fov,
         telemetry=motion.telemetry,
+        hold=motion.hold.value,
+        held=1.0 if motion.held is None else float(motion.held.mean()),
+        lost=[] if motion.held is None else _ranges(motion.held == 0),
     )
+
+
+def _ranges(selected: NDArray[np.bool_]) -> list[list[int]]:
+    """Return the first and the last index of each run of selected frames (n,)."""
+    edges = np.flatnonzero(np.diff(selected, prepend=False, append=False)).reshape(-1, 2)
+    return [[int(start), int(stop) - 1] for start, stop in edges]
 
 
 def _jitter(trajectory: Trajectory, poses: Matrices) -> float | None:

@@ -19,11 +19,13 @@ import numpy as np
 
 from .bars import BarDetection, Bars
 from .clip import Clip, ClipError, ClipInfo
+from .hold import Hold, Region, RegionMask
 from .lens import Lens, LensDetection, parse_lens
 from .motion.bar_detection import find_bars
 from .motion.estimate import WORKING_SIDE, estimate_motion
 from .motion.flow import FlowMethod, FlowModel, flow_model
 from .motion.gray_frame import MASK_MARGIN_PIXELS, Masks
+from .motion.held_motion import hold_motion
 from .motion.lens_estimate import estimate_lens
 from .motion.lens_view import LensView, ViewClip, to_rotations, view_masks
 from .motion.readout_time import RollingShutter, estimate_readout, with_rolling_shutter
@@ -73,11 +75,15 @@ class StabilizeSettings:
     keyframes: strength, max_zoom and center of the crop over time, see `Keyframe`; `read_keyframes` reads a file.
     A zoom over time needs CROP_ADAPTIVE, a center any crop.
     mesh: AUTO bends frames with a mesh where it leaves less shake than a homography, in scenes with depth and where
-    textures swim; OFF never does. Live and with a lens, there is no mesh.
+    textures swim; OFF never does. Live, with a lens, and where something else than AUTO is held, there is no mesh.
     lens: of a wide camera, whose frames are then turned along rays, so that their edges do not wobble. AUTO detects a
     fisheye, OFF takes the frames as they are; or a `Lens`, one of `LENSES` by name, or a horizontal field of view in
     degrees, 1 to 300.
     telemetry: AUTO uses the gyroscope in a file of an action camera, where it correlates with the motion of the frames.
+    hold: what is held: AUTO the motion of most of the frame, BACKGROUND or FOREGROUND one layer, REGION a subject, see
+    `hold_motion`. All but AUTO read the clip once more, and need OpenCV.
+    region: the subject to hold, a `Region` or `RegionMask`; REGION only. hold_strength: REGION only, how much of the
+    subject's own motion is followed, 0 (that of the background alone) to 1.
     Raises ClipError for a value outside its range, ValueError for a name that is no member of its enum.
     """
 
@@ -97,10 +103,13 @@ class StabilizeSettings:
     mesh: MeshWarp = MeshWarp.OFF
     lens: LensDetection | Lens | float | str = LensDetection.AUTO
     telemetry: Telemetry = Telemetry.OFF
+    hold: Hold = Hold.AUTO
+    region: Region | RegionMask | None = None
+    hold_strength: float = 1.0
 
     def __post_init__(self) -> None:
         values: dict[str, object] = {"border": Border(self.border), "flow": FlowMethod(self.flow)}
-        values["mesh"] = MeshWarp(self.mesh)
+        values |= {"mesh": MeshWarp(self.mesh), "hold": Hold(self.hold)}
         if not callable(self.smoothing):
             values["smoothing"] = Smoothing(self.smoothing)
         if isinstance(self.rolling_shutter, str):
@@ -140,6 +149,20 @@ class StabilizeSettings:
                 f"keyframes set the center of the crop, and the border {self.border.value} does not crop: choose crop "
                 "or crop-adaptive, or leave center out of the keyframes"
             )
+        if self.hold is Hold.REGION and self.region is None:
+            raise ClipError("hold is 'region': give the region, a box or a mask")
+        if self.hold is not Hold.REGION and self.region is not None:
+            raise ClipError(f"a region is given and hold is '{self.hold.value}': hold 'region', or leave it out")
+        if self.hold is not Hold.AUTO and isinstance(self.lens, Lens):
+            raise ClipError(
+                f"hold is '{self.hold.value}' and a lens is given; the two do not work together: leave one out"
+            )
+        if self.hold is not Hold.AUTO and self.telemetry is not Telemetry.OFF:
+            raise ClipError(
+                f"hold is '{self.hold.value}', and telemetry knows the camera alone: leave one of the two out"
+            )
+        if not 0 <= self.hold_strength <= 1:
+            raise ClipError(f"hold_strength is {self.hold_strength}; it goes from 0 (background) to 1 (subject)")
 
     @property
     def is_cropped(self) -> bool:
@@ -170,7 +193,8 @@ def measure_motion(
     side: longer side, in pixels, of the reduced frames that are measured. mask: what is not to be followed, see
     `estimate_motion`. flow: in place of the estimator that `settings.flow` names.
     job: keeps the measured parts, so that the next run reads them; `clip` has to read its source, and `mask` has to be
-    a tensor. segment_seconds: the length of a part; None takes the default of jobs.
+    a tensor. The parts are those of the camera, whatever is held. segment_seconds: the length of a part; None takes the
+    default of jobs.
     gyro: for telemetry; None reads it from `clip`, if that is a video file.
     Where a lens is detected, the clip is read once more, and the job does not keep that part.
     Raises ClipError as `estimate_motion` and `with_rolling_shutter` do.
@@ -200,13 +224,23 @@ def _measure(
         return _measure_view(clip, view, settings, flow, side, mask, job, segment_seconds)
     with_residuals = settings.mesh is not MeshWarp.OFF
     motion = _estimate(clip, flow, side, mask, job, segment_seconds, with_residuals=with_residuals)
-    lens = estimate_lens(motion, given_bars) if settings.lens is LensDetection.AUTO else None
+    is_sought = settings.lens is LensDetection.AUTO and settings.hold is Hold.AUTO
+    lens = estimate_lens(motion, given_bars) if is_sought else None
     if lens is not None:
         of_rays = _measure_view(clip, LensView(clip.info, lens, given_bars), settings, flow, side, mask)
         if of_rays.confidence.mean() > motion.confidence.mean():
             return of_rays
-    motion = replace(motion, bows=None) if given_bars is None else replace(motion.inside(given_bars), bows=None)
-    return with_rolling_shutter(motion, settings.readout_time)
+    motion = replace(motion, bows=None)
+    held = motion
+    if settings.hold is not Hold.AUTO:
+        held = hold_motion(
+            clip, motion, settings.hold, region=settings.region, strength=settings.hold_strength, side=side, mask=mask
+        )
+        held = replace(held, residuals=None)  # which are those of the camera's steps
+    if given_bars is not None:
+        motion, held = motion.inside(given_bars), held.inside(given_bars)
+    # The readout shows in how the camera moves; what is held may move on its own.
+    return replace(held, readout=with_rolling_shutter(motion, settings.readout_time).readout)
 
 
 def _measure_view(

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from enum import Enum
+from typing import NamedTuple
 
 from comfy_api.latest import io
+from torch import Tensor
 
+from ..core.hold import Hold, Region, RegionMask
 from ..core.lens import LENSES, MAX_FOV, Lens, LensDetection, parse_lens
 from ..core.motion.estimate import WORKING_SIDE
 from ..core.motion.flow import FlowMethod
@@ -22,6 +25,15 @@ from ._comfy.adapter import combo_options
 _AXIS_NAMES = {"x": "horizontal", "y": "vertical", "roll": "rotation", "zoom": "zoom", "tilt": "tilt"}
 STABILIZE_DEFAULTS, UPSCALE_DEFAULTS = StabilizeSettings(), UpscaleSettings()
 ROLLING_SHUTTER = RollingShutter(STABILIZE_DEFAULTS.rolling_shutter).value
+
+
+class HoldSettings(NamedTuple):
+    """The values of `hold_inputs`, as fields of `StabilizeSettings`."""
+
+    hold: Hold
+    region: Region | RegionMask | None
+    hold_strength: float
+
 
 # -- clip
 
@@ -200,6 +212,59 @@ def mesh_input() -> io.Input:
         "shake differently, or swimming textures of generated video. auto: only in shots that it makes steadier. off: "
         "never.",
     )
+
+
+def hold_inputs() -> list[io.Input]:
+    """What is held, and the region of a subject."""
+    return [
+        io.Combo.Input(
+            "hold",
+            options=combo_options(Hold),
+            default=STABILIZE_DEFAULTS.hold.value,
+            optional=True,
+            tooltip="What is held still. auto: the region if there is one, otherwise what most of the frame shows. "
+            "background: what is far away. foreground: what is near and moves most. region: a subject that is followed "
+            "through its shot. All but auto without a region read the clip once more.",
+        ),
+        io.String.Input(
+            "region",
+            default="",
+            optional=True,
+            tooltip="The subject to hold: a box around it in the first frame, left, top, width and height in pixels, "
+            "such as 300,120,96,140. A fifth number is the frame, counted from 0: 300,120,96,140,25.",
+        ),
+        io.Float.Input(
+            "hold_strength",
+            display_name="hold strength",
+            default=STABILIZE_DEFAULTS.hold_strength,
+            min=0.0,
+            max=1.0,
+            step=0.05,
+            optional=True,
+            tooltip="With a region: 1 follows the subject, 0 the background; between, the two are mixed.",
+        ),
+        io.Mask.Input(
+            "region_mask",
+            display_name="region mask",
+            optional=True,
+            tooltip="The subject to hold, instead of a box: white is the subject. One mask of the first frame, or one "
+            "for each frame, black where the subject is not seen.",
+        ),
+    ]
+
+
+def parse_hold(hold: str, region: str, hold_strength: float, region_mask: Tensor | None) -> HoldSettings:
+    """The settings that the values of `hold_inputs` stand for.
+
+    A region is ignored where the background or the foreground is held.
+    """
+    choice, subject = Hold(hold), None
+    if choice in (Hold.AUTO, Hold.REGION):
+        if region_mask is not None:
+            subject = RegionMask(region_mask)
+        elif region.strip():
+            subject = Region.parse(region)
+    return HoldSettings(choice if subject is None else Hold.REGION, subject, hold_strength)
 
 
 def border_input(tooltip: str, default: Border = STABILIZE_DEFAULTS.border) -> io.Input:

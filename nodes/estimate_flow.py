@@ -28,7 +28,7 @@ class EstimateFlow(io.ComfyNode):
             description="Measures how the image moves from each frame to the next, and how the camera must have "
             "moved: the first step of stabilisation. Cuts are found on the way. Measure before upscaling: it is "
             "faster.",
-            advanced="method, fps, detail, rolling_shutter",
+            advanced="method, fps, detail, rolling_shutter, hold, region, hold_strength",
             inputs=[
                 ImageOrVideoType.Input(
                     "frames",
@@ -54,6 +54,7 @@ class EstimateFlow(io.ComfyNode):
                 ),
                 shared.mask_input(),
                 shared.rolling_shutter_input(),
+                *shared.hold_inputs(),
             ],
             outputs=[
                 FlowType.Output(display_name="flow", tooltip="For Smooth Trajectory."),
@@ -75,8 +76,16 @@ class EstimateFlow(io.ComfyNode):
         pictures: int,
         mask: Tensor | None = None,
         rolling_shutter: str = shared.ROLLING_SHUTTER,
+        hold: str = shared.STABILIZE_DEFAULTS.hold.value,
+        region: str = "",
+        hold_strength: float = shared.STABILIZE_DEFAULTS.hold_strength,
+        region_mask: Tensor | None = None,
     ) -> io.NodeOutput:
-        settings = StabilizeSettings(flow=FlowMethod(method), rolling_shutter=RollingShutter(rolling_shutter))
+        settings = StabilizeSettings(
+            flow=FlowMethod(method),
+            rolling_shutter=RollingShutter(rolling_shutter),
+            **shared.parse_hold(hold, region, hold_strength, region_mask)._asdict(),
+        )
         clip, model = open_for_motion(frames, fps), load_flow_model(settings)
         settings = with_known_bars(settings, clip)
         source = MotionSource(clip, _spread_pairs(clip.info.length or 1, pictures))

@@ -38,7 +38,7 @@ class StabilizeVideo(io.ComfyNode):
             description="Takes the shake out of a clip: Estimate Flow, Smooth Trajectory and Warp/Pad Frames in one. "
             "Take the three apart to upscale in between, or to try settings without measuring again.",
             advanced="fps, method, rolling_shutter, resumable, strength_x, strength_y, strength_roll, strength_zoom, "
-            "strength_tilt, horizon, keyframes, mesh, lens, field_of_view",
+            "strength_tilt, horizon, keyframes, mesh, lens, field_of_view, hold, region, hold_strength",
             inputs=[
                 ImageOrVideoType.Input(
                     "frames",
@@ -63,6 +63,7 @@ class StabilizeVideo(io.ComfyNode):
                 shared.keyframes_input(),
                 shared.mesh_input(),
                 *shared.lens_inputs(),
+                *shared.hold_inputs(),
             ],
             hidden=[io.Hidden.dynprompt],
             outputs=[
@@ -114,6 +115,10 @@ class StabilizeVideo(io.ComfyNode):
         mesh: str = shared.STABILIZE_DEFAULTS.mesh.value,
         lens: str = LensDetection.AUTO.value,
         field_of_view: float = 0.0,
+        hold: str = shared.STABILIZE_DEFAULTS.hold.value,
+        region: str = "",
+        hold_strength: float = shared.STABILIZE_DEFAULTS.hold_strength,
+        region_mask: Tensor | None = None,
     ) -> io.NodeOutput:
         check_links(cls, frames)
         settings = StabilizeSettings(
@@ -128,6 +133,7 @@ class StabilizeVideo(io.ComfyNode):
             keyframes=parse_keyframes(keyframes),
             mesh=MeshWarp(mesh),
             lens=shared.parse_lens_inputs(lens, field_of_view),
+            **shared.parse_hold(hold, region, hold_strength, region_mask)._asdict(),
         )
         motion, job_folders = measure_input_motion(frames, fps, settings, mask, resumable)
         correction, plot, info = correct_and_plot(motion, settings)

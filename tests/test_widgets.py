@@ -33,7 +33,7 @@ def test_frames_and_models_are_no_widgets() -> None:
     sockets = {each.name for node in NODES.values() for each in node.inputs if not each.is_widget}
     assert sockets == {
         "upscale_model", "frames", "mask", "flow", "correction", "path", "before", "after", "model_a", "model_b",
-        "truth",
+        "truth", "region_mask",
     }  # fmt: skip
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, BinaryIO, cast
 
 from ..bars import Bars
 from ..clip import ClipError, Frames
+from ..hold import Hold
 from ..lens import Lens
 from ..motion.flow import flow_model
 from ..motion.readout_time import RollingShutter
@@ -118,6 +119,8 @@ def _check_live(settings: StabilizeSettings) -> None:
         raise ClipError(f"the lens has {settings.lens.fov:g} degrees; live, it is not corrected: leave it out")
     if settings.telemetry is not Telemetry.OFF:
         raise ClipError("telemetry is auto; live, it is not read: leave it out")
+    if settings.hold is not Hold.AUTO:
+        raise ClipError(f"hold is '{settings.hold.value}'; live, the whole frame is followed: leave it out")
     if settings.pad:
         raise ClipError(f"pad is {settings.pad}; live, frames cannot be padded")
 

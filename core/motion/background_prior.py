@@ -31,7 +31,7 @@ def sample_inlier_map(inlier_map: InlierMap, x: Coords, y: Coords, height: int, 
 
     x, y: (P,), in pixels from the center; height, width: size of the frame. Returns (P,) in [0, 1].
     """
-    return inlier_map.ravel()[_cell_indices(x, y, height, width)]
+    return inlier_map.ravel()[cell_indices(x, y, height, width)]
 
 
 def apply_inlier_map(matches: Correspondences, inlier_map: InlierMap, height: int, width: int) -> Correspondences:
@@ -50,7 +50,7 @@ def update_inlier_map(
 
     Cells without points keep their value. height, width: size of the frame of the source points.
     """
-    cells = _cell_indices(matches.src_points[:, 0], matches.src_points[:, 1], height, width)
+    cells = cell_indices(matches.src_points[:, 0], matches.src_points[:, 1], height, width)
     residuals = np.square(geometry.transform_points(step, matches.src_points) - matches.dst_points).sum(axis=-1)
     inliers = np.bincount(cells, matches.weights / (1 + residuals / HALF_WEIGHT_PIXELS**2), inlier_map.size)
     total = np.bincount(cells, matches.weights, inlier_map.size)
@@ -58,7 +58,7 @@ def update_inlier_map(
     return EMA_DECAY * inlier_map + (1 - EMA_DECAY) * current.reshape(inlier_map.shape)
 
 
-def _cell_indices(x: Coords, y: Coords, height: int, width: int) -> NDArray[np.intp]:
+def cell_indices(x: Coords, y: Coords, height: int, width: int) -> NDArray[np.intp]:
     """(P,): flat index of the cell that contains each point."""
     rows, columns = ALL_INLIERS.shape
     row = ((y / height + 0.5) * rows).astype(np.intp).clip(0, rows - 1)

@@ -1,4 +1,4 @@
-"""Masks of what is not followed, read from images or a video."""
+"""Masks of what is not followed, or of what is held, read from images or a video."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ..clip import ClipError
+from ..hold import Region, RegionMask
 from ..video.open import open_clip
 
 MASK_SIDE = 320  # longer side, in pixels, of the masks in memory; motion is measured on frames of about this size
@@ -32,3 +33,13 @@ def read_masks(path: str | Path) -> Tensor:
     if not masks:
         raise ClipError(f"{path}: there is no mask in it")
     return torch.cat(masks)[:, 0]
+
+
+def read_region(text: str) -> Region | RegionMask:
+    """Read the subject to hold: a box, see `Region.parse`, or the file of its masks, see `read_masks`.
+
+    Raises ClipError.
+    """
+    if Path(text).exists() or not text[:1].isdecimal():
+        return RegionMask(read_masks(text))
+    return Region.parse(text)

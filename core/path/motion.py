@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from .. import geometry
 from ..bars import Bars
 from ..clip import ClipInfo
+from ..hold import Hold
 from ..lens import Lens
 from ..runtime.deprecation import renamed_fields
 from .even_time import to_frame_times
@@ -40,6 +41,8 @@ class Motion:
     lens: of the camera, or None. With a lens, the steps are similarities that stand for rotations, see ray_camera.py.
     telemetry: what was made of a gyroscope in the file, see motion/telemetry.py; None if there was no search for one.
     bows: only while a clip is measured; (N, 6), what a lens leaves in each step, see motion/lens_estimate.py.
+    hold, held: what the steps follow, see motion/held_motion.py. held: (N,), 1 where it is followed, 0 where the camera
+    is because it was not seen, between where one passes over to the other; None for AUTO.
     """
 
     steps: geometry.Matrices
@@ -56,6 +59,8 @@ class Motion:
     lens: Lens | None = None
     telemetry: str | None = None
     bows: NDArray[np.float64] | None = None
+    hold: Hold = Hold.AUTO
+    held: NDArray[np.float64] | None = None
 
     @property
     def frame_times(self) -> NDArray[np.float64]:

@@ -9,8 +9,8 @@ for `Motion.confidence`. "times", in seconds, are written where the timestamps a
 1 / fps apart. "dissolves" of a motion are like "shots". "residuals" of a motion and the "mesh" of a correction are
 written where they exist, 2 numbers for each vertex, row by row. "bars" are pixels at the left, top, right and bottom;
 "clip" is then the area inside. "agreement" and "links" are those of `Motion`, in a part of a clip that is still
-measured. A "lens" has its horizontal field of view in degrees and then its coefficients, see `Lens`. Numbers are
-written so that reading them is exact.
+measured. A "lens" has its horizontal field of view in degrees and then its coefficients, see `Lens`. "hold" and "held"
+are there where a motion is not that of the camera. Numbers are written so that reading them is exact.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from .. import geometry
 from ..bars import Bars
 from ..clip import ClipError, ClipInfo, parse_fps
+from ..hold import Hold
 from ..lens import Lens
 from ..runtime.atomic_write import atomic_path
 from .mesh import MESH_SHAPE, MeshOffsets
@@ -63,6 +64,8 @@ def save_path(value: Savable, target: str | Path) -> None:
         document["readout"] = value.readout
     if isinstance(value, Motion) and value.dissolves:
         document["dissolves"] = [[mixed.start, mixed.stop] for mixed in value.dissolves]
+    if isinstance(value, Motion) and value.hold is not Hold.AUTO:
+        document["hold"] = value.hold.value
     if isinstance(value, Correction) and value.distorts_rows:
         document["bends"] = True
     if not isinstance(value, Trajectory) and value.bars is not None:
@@ -110,6 +113,7 @@ def _to_arrays(value: Savable) -> dict[str, NDArray[np.float64]]:
     tables: dict[str, NDArray[np.float64] | None]
     if isinstance(value, Motion):
         tables = {"steps": value.steps, "trust": value.confidence, "agreement": value.agreement, "links": value.links}
+        tables["held"] = value.held
     else:
         tables = {"poses": value.poses, "rows": value.rows}
     if isinstance(value, Correction):
@@ -147,6 +151,8 @@ def _parse_document(document: dict[str, Any]) -> Savable:
         if "agreement" in document:
             links = np.array(document.get("links", []), dtype=np.float64).reshape(-1, 12)
             motion = replace(motion, agreement=_parse_array(document, "agreement", (count,)), links=links)
+        if "hold" in document:
+            motion = replace(motion, hold=Hold(document["hold"]), held=_parse_array(document, "held", (count,)))
         if np.flatnonzero(motion.confidence == 0).tolist() != [shot.start for shot in shots]:
             raise ValueError("trust and shots have different cuts")
         return motion

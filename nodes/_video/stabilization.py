@@ -32,8 +32,8 @@ from .resumable import measure_resumable
 class MotionSource:
     """A clip that reports progress while it is measured, and records pairs of frames.
 
-    first_frames: numbers of the first frames of the pairs. pairs: luma frames (1, 1, h, w); the last pair has a single
-    frame if the clip ends with it.
+    first_frames: numbers of the first frames of the pairs. pairs: luma frames (1, 1, h, w), of the first reading; the
+    last pair has a single frame if the clip ends with it.
     """
 
     def __init__(self, clip: Clip, first_frames: Collection[int] = ()) -> None:
@@ -44,12 +44,13 @@ class MotionSource:
     def luma_frames(self, side: int) -> Iterator[Plane]:
         self.pairs = []  # of the last measurement: the lens may require a second one
         stream = map(torch.from_numpy, luma_frames(self._clip, side))
+        is_first_reading = not self.pairs
         for number, luma in enumerate(
             with_progress(stream, self.info.length, preview_frames=lambda frame: frame.expand(-1, 3, -1, -1))
         ):
-            if number - 1 in self._first_frames:
+            if is_first_reading and number - 1 in self._first_frames:
                 self.pairs[-1].append(luma)
-            if number in self._first_frames or number == 0:
+            if is_first_reading and (number in self._first_frames or number == 0):
                 self.pairs.append([luma])
             yield luma.numpy()
 

@@ -30,6 +30,7 @@ VALUES = {
     "--prune": "0.25", "--max-mb": "3", "--reference": "4", "--mask": "people.png", "--bars": "0,8,0,8",
     "--keyframes": str(Path(__file__).with_name("keyframes.toml")),
     "--lens": "150",
+    "--hold": "background", "--region": "8,8,40,30,2", "--hold-strength": "0.5",
     "--max-loss-db": "2", "--min-kept": "0.25", "--steps": "5", "--seed": "6", "--frames": "3", "--to": "folder",
     "--out": "other", "--jobs": "3", "--shard-frames": "100", "--ray-address": "ray://head:10001",
     "--cpus-per-task": "2", "--gpus-per-task": "2", "--rows": "rows.jsonl", "--workers": "4",

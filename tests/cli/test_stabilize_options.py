@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 from steadyscale.cli.stabilize_options import add_stabilize_options, stabilize_settings
 from steadyscale.core.clip import ClipError
+from steadyscale.core.hold import Hold, Region, RegionMask
 from steadyscale.core.path.smooth import Smoothing
 from steadyscale.core.path.strength import Strength
 from steadyscale.core.stabilize import StabilizeSettings
@@ -39,3 +43,30 @@ def test_what_is_kept_is_not_removed():
 @pytest.mark.parametrize(("word", "readout"), [("auto", None), ("off", 0.0), ("0.4", 0.4), ("-1", -1.0)])
 def test_the_rolling_shutter_is_a_word_or_a_number(word: str, readout: float | None):
     assert settings_of("--rolling-shutter", word).readout_time == readout
+
+
+def test_a_region_is_what_is_held(tmp_path: Path):
+    settings = settings_of("--region", "300, 120.5,96,140,25")
+    assert settings == StabilizeSettings(hold=Hold.REGION, region=Region(300, 120.5, 96, 140, 25))
+    cv2.imwrite(str(tmp_path / "2,3,4,5.png"), np.full((8, 12), 255, np.uint8))
+    mask = settings_of("--hold", "region", "--region", str(tmp_path / "2,3,4,5.png")).region
+    assert isinstance(mask, RegionMask)
+    assert mask.masks.all()
+    assert mask.masks.shape[0] == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--hold", "region"], "give the region"),
+        (["--hold", "background", "--region", "1,2,30,40"], "hold 'region', or leave it out"),
+        (["--region", "1,2,30"], "is no region"),
+        (["--region", "1,2,30,40,-1"], "is no box"),
+        (["--region", "1,2,30,inf"], "is no region"),
+        (["--region", "1,2,0,40"], "is no box"),
+        (["--region", "missing.png"], "missing.png"),
+    ],
+)
+def test_regions_that_cannot_be_held(words: list[str], message: str):
+    with pytest.raises(ClipError, match=message):
+        settings_of(*words)

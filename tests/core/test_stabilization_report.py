@@ -6,6 +6,7 @@ import pytest
 from steadyscale.core import geometry
 from steadyscale.core.bars import Bars
 from steadyscale.core.clip import ClipInfo
+from steadyscale.core.hold import Hold
 from steadyscale.core.path.border import Border
 from steadyscale.core.path.mesh import MESH_SHAPE
 from steadyscale.core.path.motion import Motion
@@ -87,3 +88,15 @@ def test_the_share_of_bent_frames_is_reported(motion: Motion, held: Correction):
     assert report.as_dict()["mesh"] == 0.25
     assert "a mesh bends 25% of the frames" in str(report)
     assert report_stabilization(motion, held, Border.MIRROR).as_dict()["mesh"] == 0.0
+
+
+def test_what_is_held_is_reported(motion: Motion, held: Correction):
+    shares = np.ones(COUNT)
+    shares[[3, 4, 5, 39]] = 0
+    shares[6] = 0.6
+    report = report_stabilization(replace(motion, hold=Hold.REGION, held=shares), held, Border.CROP)
+    assert report.as_dict()["hold"] == "region"
+    assert (report.held, report.lost) == (35.6 / 40, [[3, 5], [39, 39]])
+    assert "holds the region, not seen in 11.0% of the frames" in str(report)
+    assert report_stabilization(motion, held, Border.CROP).as_dict()["held"] == 1
+    assert "holds" not in str(report_stabilization(motion, held, Border.CROP))

@@ -13,6 +13,7 @@ from recorded_calls import RecordedCalls
 from steadyscale.core import geometry
 from steadyscale.core.bars import Bars
 from steadyscale.core.clip import ClipError, ClipInfo
+from steadyscale.core.hold import Hold, Region
 from steadyscale.core.jobs.fingerprint import fingerprint
 from steadyscale.core.jobs.segments import SEGMENT_SECONDS
 from steadyscale.core.motion.flow import FlowMethod
@@ -214,6 +215,9 @@ OTHER_SETTINGS = {
     "mesh": (MeshWarp.AUTO, {}),
     "lens": (150.0, {}),
     "telemetry": ("auto", {}),
+    "hold": (Hold.BACKGROUND, {}),
+    "region": (Region(9, 9, 40, 40), {"hold": Hold.REGION, "region": Region(1, 1, 40, 40)}),
+    "hold_strength": (0.5, {"hold": Hold.REGION, "region": Region(1, 1, 40, 40)}),
 }
 
 
@@ -225,6 +229,7 @@ def test_every_setting_changes_the_operation(monkeypatch, shaken_motion, name):
     calls.replace("steadyscale.core.stabilize.estimate_motion", shaken_motion)
     calls.replace("steadyscale.core.stabilize.find_bars", None)
     calls.replace("steadyscale.core.stabilize.gyro_of", "no gyroscope")
+    calls.replace("steadyscale.core.stabilize.hold_motion", shaken_motion)
 
     clip = UnreadableClip()
 
@@ -266,6 +271,27 @@ def test_arguments_of_the_measuring_arrive(monkeypatch, shaken_motion):
     assert measure_motion(clip, settings, flow="another", job="the job") is not None
     assert calls.all("cached_motion")[-1]["flow"] == "another"
     assert calls.all("cached_motion")[-1]["segment_seconds"] == SEGMENT_SECONDS
+
+
+def test_what_is_held_is_measured_of_the_camera_motion(monkeypatch, shaken_motion):
+    """The readout is the camera's, and the region is one of the frame with its bars."""
+    held = dataclasses.replace(shaken_motion, steps=shaken_motion.steps[::-1].copy(), hold=Hold.REGION)
+    calls = RecordedCalls(monkeypatch)
+    calls.replace("steadyscale.core.stabilize.flow_model", "the flow")
+    calls.replace("steadyscale.core.stabilize.estimate_motion", shaken_motion)
+    calls.replace("steadyscale.core.stabilize.hold_motion", held)
+    calls.replace("steadyscale.core.stabilize.with_rolling_shutter", dataclasses.replace(shaken_motion, readout=0.3))
+    region, bars = Region(9, 9, 40, 40), Bars(top=8)
+    settings = StabilizeSettings(hold="region", region=region, hold_strength=0.5, bars=bars)
+    motion = measure_motion(UnreadableClip(), settings, side=96)
+    call = calls.one("hold_motion")
+    assert call["motion"] is shaken_motion
+    assert (call["hold"], call["region"], call["strength"], call["side"]) == (Hold.REGION, region, 0.5, 96)
+    assert call["mask"] is not None
+    assert motion.steps == pytest.approx(held.inside(bars).steps)
+    assert (motion.readout, motion.bars, motion.hold) == (0.3, bars, Hold.REGION)
+    camera = calls.one("with_rolling_shutter")["motion"]
+    assert camera.steps == pytest.approx(shaken_motion.inside(bars).steps)
 
 
 def test_values_at_the_ends_of_their_range_are_accepted():

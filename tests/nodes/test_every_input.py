@@ -18,6 +18,7 @@ import schemas
 import torch
 from recorded_calls import RecordedCalls
 from steadyscale.core.clip import ClipInfo, TensorClip
+from steadyscale.core.hold import Region
 from steadyscale.core.path.border import Border
 from steadyscale.core.path.keyframes import Keyframe
 from steadyscale.core.path.strength import Strength
@@ -90,6 +91,7 @@ class Call:
 MODEL = (Value("network"), Value("other network"))
 FRAMES = (IMAGES["frames"], IMAGES["other"])
 MASK = (None, torch.ones(1, 48, 64))
+HELD_SOCKETS = {"frames": FRAMES, "mask": MASK, "region_mask": MASK}
 SIZE = {"factor": {"resize_to": "factor"}, "width": {"resize_to": "size"}, "height": {"resize_to": "size"}}
 CORRECTION = (Value("correction"), Value("other correction"))
 MEASURED = {"measure_input_motion": ("motion", "jobs"), "correct_and_plot": (CORRECTION[0], "plot", "info")}
@@ -104,7 +106,7 @@ CALLS = {
     "BenchmarkUpscaler": Call(
         "benchmark", {"synthetic_frames": iter(()), "benchmark": None}, {"upscale_model": MODEL}
     ),
-    "StabilizeVideo": Call("stabilize", {**MEASURED, "apply_warp": None}, {"frames": FRAMES, "mask": MASK}),
+    "StabilizeVideo": Call("stabilize", {**MEASURED, "apply_warp": None}, HELD_SOCKETS),
     "EnhanceVideo": Call(
         "enhance",
         {**MEASURED, "upscale_operations": ["operation"], "apply_operations": None},
@@ -114,7 +116,7 @@ CALLS = {
     "EstimateFlow": Call(
         "estimate_flow",
         {"open_for_motion": CLIP, "MotionSource": "source", "measure_motion": None},
-        {"frames": FRAMES, "mask": MASK},
+        HELD_SOCKETS,
     ),
     "SmoothTrajectory": Call(
         "smooth_trajectory",
@@ -182,6 +184,7 @@ VALUES = {
     "name": "another",
     "folder": "pictures",
     "model_name": "another",
+    "region": "4,5,30,20",
     "file": "another.json",
     "smoother": "mine.safetensors",
 }
@@ -322,12 +325,13 @@ ALL_SETTINGS = {
         {"fps": 50.0, "smoothing": "l1", "seconds": 1.5, "max_zoom": 1.75, "border": "wrap", "method": "dis",
          "rolling_shutter": "off", "resumable": True, "strength_x": 0.1, "strength_y": 0.2, "strength_roll": 0.3,
          "strength_zoom": 0.4, "strength_tilt": 0.6, "horizon": 0.7, "keyframes": '[{"time": 1, "strength": 0.5}]',
-         "mesh": "auto", "lens": "gopro-wide", "field_of_view": 150.0},
+         "mesh": "auto", "lens": "off", "hold": "region", "region": "4,5,30,20,1", "hold_strength": 0.8},
         {"measure_input_motion": {
             "frames": IMAGES["frames"], "fps": 50.0, "mask": None, "resumable": True,
             "settings": StabilizeSettings(
                 "l1", 1.5, "wrap", 1.75, "dis", Strength(0.1, 0.2, 0.3, 0.4, 0.6), 0.7, "off",
-                keyframes=(Keyframe(1, strength=0.5),), mesh="auto", lens=150.0)},
+                keyframes=(Keyframe(1, strength=0.5),), mesh="auto", lens="off",
+                hold="region", region=Region(4.0, 5.0, 30.0, 20.0, 1), hold_strength=0.8)},
          "correct_and_plot": {"motion": "motion"},
          "apply_warp": {"frames": IMAGES["frames"], "job_folders": "jobs",
                         "warp_op": {"correction": "correction", "border": Border.WRAP, "pad": 0, "device": "cpu"}}},
@@ -386,10 +390,13 @@ ALL_SETTINGS = {
              "int8": True, "quality_gate": False}}},
     ),
     "EstimateFlow": (
-        {"method": "dis", "fps": 50.0, "detail": 96, "pictures": 2, "rolling_shutter": "off"},
+        {"method": "dis", "fps": 50.0, "detail": 96, "pictures": 2, "rolling_shutter": "off",
+         "hold": "region", "region": "4,5,30,20", "hold_strength": 0.8},
         {"open_for_motion": {"fps": 50.0}, "MotionSource": {"clip": CLIP, "first_frames": [0, 2]},
          "measure_motion": {"clip": "source", "side": 96, "mask": None,
-                            "settings": StabilizeSettings(flow="dis", rolling_shutter="off", bars="none")}},
+                            "settings": StabilizeSettings(
+                                flow="dis", rolling_shutter="off", bars="none", hold="region",
+                                region=Region(4.0, 5.0, 30.0, 20.0), hold_strength=0.8)}},
     ),
     "ApplyMotion": (
         {"apply": "undo", "border": "wrap", "stabilized_with": "mirror", "pad": 3},

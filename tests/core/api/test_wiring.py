@@ -393,8 +393,11 @@ def test_the_file_of_the_learned_smoother_is_loaded(monkeypatch):
     assert (calls.one("load_path_smoother")["path"], seen) == ("path.safetensors", [(64, 48, 1.2)])
 
 
-@pytest.mark.parametrize("settings", [{"smoothing": "gaussian"}, {"smoothing": "l1"}, {"border": "mirror", "pad": 4}])
+@pytest.mark.parametrize(
+    "settings",
+    [{"smoothing": "gaussian"}, {"smoothing": "l1"}, {"border": "mirror", "pad": 4}, {"hold": "background"}],
+)
 def test_live_what_needs_the_whole_clip_is_refused_before_the_source_is_opened(live, settings):
-    with pytest.raises(ClipError, match=r"needs the whole clip|cannot be padded"):
+    with pytest.raises(ClipError, match=r"needs the whole clip|cannot be padded|the whole frame is followed"):
         stabilize_live_video("camera", "out.mp4", settings=StabilizeSettings(**settings))
     assert live[0].all("open_live_source") == []

@@ -7,6 +7,7 @@ import pytest
 from camera_simulation import make_shake_path
 from steadyscale.core import geometry
 from steadyscale.core.clip import ClipError, ClipInfo
+from steadyscale.core.hold import Hold
 from steadyscale.core.lens import Lens
 from steadyscale.core.path.mesh import MESH_SHAPE, quantize
 from steadyscale.core.path.motion import Motion
@@ -115,6 +116,18 @@ def test_files_without_a_rolling_shutter_keep_their_format(motion, tmp_path):
         again = load_path(tmp_path / "path.json")
         assert getattr(again, "rows", None) is None
         assert getattr(again, "readout", 0.0) == 0.0
+
+
+def test_what_is_held_is_saved(motion, tmp_path):
+    held = replace(motion, hold=Hold.REGION, held=np.linspace(0, 1, 30))
+    save_path(held, tmp_path / "path.json")
+    again = load_path(tmp_path / "path.json")
+    assert again.hold is Hold.REGION
+    assert np.array_equal(again.held, held.held)
+    text = (tmp_path / "path.json").read_text()
+    (tmp_path / "path.json").write_text(text.replace('"region"', '"sky"'))
+    with pytest.raises(ClipError, match="damaged"):
+        load_path(tmp_path / "path.json")
 
 
 def test_file_states_its_format(motion, tmp_path):

@@ -63,6 +63,15 @@ def test_the_zoom_budget_is_drawn_for_crops_only(fake_host, monkeypatch, border,
     assert (calls.one("plot_trajectory")["max_zoom"], calls.one("plot_trajectory")["applied"]) == (max_zoom, fix)
 
 
+def test_pairs_are_those_of_the_first_reading(fake_host):
+    """A layer or a region is found in a second one."""
+    module = fake_host.import_("_video.stabilization")
+    source = module.MotionSource(TensorClip(IMAGES.movedim(3, 1)), [0, 1])
+    for _ in range(2):
+        assert len(list(source.luma_frames(64))) == 3
+    assert [len(pair) for pair in source.pairs] == [2, 2]
+
+
 def test_images_are_padded(fake_host):
     fix = Correction(np.tile(np.eye(3), (3, 1, 1)), [slice(0, 3)], TensorClip(IMAGES.movedim(3, 1)).info)
     images, masks = run_warp(fake_host, IMAGES + 0.5, fix, "black", pad=4)
