@@ -1,4 +1,4 @@
-"""What a stabilization holds: the background, the foreground, or a region that is tracked."""
+"""What a stabilization holds: background, foreground, or a tracked region."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class Region:
         return f"{self.x:g},{self.y:g},{self.width:g},{self.height:g},{self.frame}"
 
     def check(self, info: ClipInfo, count: int) -> None:
-        """Raise ClipError for a box that is not in the clip of this size and number of frames."""
+        """Raise ClipError for a box that is not in a clip of this size and length."""
         if self.x + self.width > info.width or self.y + self.height > info.height:
             raise ClipError(
                 f"the region {self} is not inside frames of {info.width}x{info.height}: give left, top, width and "
@@ -82,7 +82,9 @@ class Region:
 
 @dataclass(frozen=True, eq=False)
 class RegionMask:
-    """The subject to hold as masks: (N, H, W) in [0, 1], above 0.5 on the subject, of any size.
+    """The subject to hold, as masks.
+
+    (N, H, W) in [0, 1], above 0.5 on the subject, of any size.
 
     One mask is that of the frame number `frame`; more are those of all frames, and empty where the subject is not seen.
     """

@@ -113,7 +113,7 @@ def _rank(layers: list[Layer], camera: geometry.Matrices, shot: slice, hold: Hol
 
 
 def _relative_shake(layer: Layer, camera: geometry.Matrices, fps: float) -> float:
-    """The logarithm of the shake of a layer relative to that of the camera's motion, at the layer's points."""
+    """Logarithm of a layer's shake, at its points, relative to the camera's."""
     numbers = sorted(layer.steps)
     centers = np.stack([layer.centers[number] for number in numbers])[:, None]
     moves = [
@@ -235,7 +235,7 @@ def _region_mask(mask: object, height: int, width: int) -> NDArray[np.bool_]:
 
 
 def _own_moves(positions: Array, camera: geometry.Matrices, fps: float) -> tuple[Array, Array]:
-    """The moves of a subject relative to the background in a shot, and in which frames they are held.
+    """Moves of a subject relative to the background, and the frames held.
 
     positions: (n, 2), in pixels from the center, NaN where the subject is lost. camera: (n, 3, 3), the steps. Returns
     (n, 2), the move from each frame before, and (n,), 1 where it is held and less where it fades.
@@ -264,7 +264,7 @@ def _own_moves(positions: Array, camera: geometry.Matrices, fps: float) -> tuple
 
 
 def _with_fades(moves: Array, held: Array, length: int) -> tuple[Array, Array]:
-    """Let the mean speed at the ends of what is held fade, instead of stopping at once."""
+    """Let the mean speed at the ends of what is held fade, not stop at once."""
     moves, shares = moves.copy(), held.copy()
     edges = np.flatnonzero(np.diff(held > 0, prepend=False, append=False)).reshape(-1, 2)
     for start, stop in edges.tolist():
@@ -293,7 +293,10 @@ def _resolved_steps(motion: Motion) -> geometry.Matrices:
 
 
 def _with_steps(motion: Motion, steps: geometry.Matrices, held: Array, hold: Hold) -> Motion:
-    """The motion with other steps where something is held; it is measured there, so its confidence is enough."""
+    """Motion with other steps where something is held.
+
+    They are measured, so their confidence is enough.
+    """
     is_held = (motion.confidence > 0) & (held > 0)
     confidence = np.where(is_held, np.maximum(motion.confidence, MIN_CONFIDENCE), motion.confidence)
     steps = np.where(is_held[:, None, None], steps, motion.steps)

@@ -1,4 +1,4 @@
-"""Separate the planes of a scene that move differently, such as foreground and background.
+"""Separate planes of a scene that move differently.
 
 Points are tracked through a shot. A homography per layer is fitted to each step, and each point keeps a probability for
 each layer, which all steps together determine: where two layers move alike for a moment, as at the turning points of a
@@ -54,7 +54,10 @@ class Layer:
 
 
 def find_layers(numbered_frames: Iterable[tuple[int, GrayFrame]]) -> list[Layer]:
-    """Separate the layers of a shot: (frame number, frame) in order. Raises ClipError without OpenCV."""
+    """Separate the layers of a shot: (frame number, frame) in order.
+
+    Raises ClipError without OpenCV.
+    """
     cv2 = optional_opencv()
     if cv2 is None:
         raise ClipError("layers need OpenCV: install any of its distributions (pip install opencv-python-headless)")
@@ -67,7 +70,7 @@ def find_layers(numbered_frames: Iterable[tuple[int, GrayFrame]]) -> list[Layer]
 
 
 class _LayerTracker:
-    """The points of the current frame, with the probability of each layer, and the layers so far."""
+    """Points of the current frame, with the probability of each layer."""
 
     def __init__(self, cv2: ModuleType) -> None:
         self._cv2 = cv2
@@ -80,7 +83,7 @@ class _LayerTracker:
         return [*self._ended, *self._layers]
 
     def add(self, number: int, first: GrayFrame, second: GrayFrame) -> None:
-        """Track the points of the first frame into the second and measure the step of each layer."""
+        """Track the points of the first frame, and measure the step of each layer."""
         size = first.plane.shape
         self._replenish(first)
         if len(self._points) < 2 * MIN_POINTS:
@@ -127,7 +130,7 @@ class _LayerTracker:
         residuals: Array,
         probabilities: Array,
     ) -> Array:
-        """Start a layer of the points that no layer explains, if enough of them move alike."""
+        """Start a layer of unexplained points, if enough of them move alike."""
         lost = (residuals.min(axis=1) > MIN_NEW_PIXELS).astype(np.float64)
         count = max(MIN_POINTS, MIN_NEW_SHARE * len(src))
         if len(self._layers) >= MAX_LAYERS or lost.sum() < count:
@@ -170,7 +173,7 @@ class _LayerTracker:
         self._differences = np.pad(kept, (0, 1), constant_values=np.inf)
 
     def _replenish(self, frame: GrayFrame) -> None:
-        """Add a point to each cell that has none, with the probabilities of the points around."""
+        """Add a point to each cell without one, with probabilities of those around."""
         new = select_points(self._cv2, frame, self._points)
         if not len(new):
             return
@@ -211,7 +214,10 @@ def track_points(
 
 
 def select_points(cv2: ModuleType, frame: GrayFrame, known: Array) -> Array:
-    """Select the corner with most texture in each cell without a known point: (P, 2) pixel indices."""
+    """Select the corner with most texture in each cell without a known point.
+
+    (P, 2) pixel indices.
+    """
     half, side = frame.half, CELL_PIXELS // 2
     texture = texture_of(cv2, frame)
     rows, columns = (n // side for n in half.plane.shape)
@@ -228,7 +234,10 @@ def select_points(cv2: ModuleType, frame: GrayFrame, known: Array) -> Array:
 
 
 def texture_of(cv2: ModuleType, frame: GrayFrame) -> Plane:
-    """The texture of each pixel of the half size, in its weaker direction; 0 where the frame is ignored."""
+    """Texture of each pixel of the half size, in its weaker direction.
+
+    0 where the frame is ignored.
+    """
     half = frame.half
     texture = np.sqrt(cv2.cornerMinEigenVal(half.plane, 5).clip(min=0)) / 2
     if half.ignore_mask is not None:
@@ -250,7 +259,7 @@ def _update(probabilities: Array, residuals: Array) -> Array:
 
 
 def _rasterize(points: Array, weights: Array, size: tuple[int, ...]) -> InlierMap:
-    """The mean weight of the points in each cell of an inlier map; 0 in cells without points."""
+    """Mean weight of the points in each cell of an inlier map; 0 without points."""
     cells = cell_indices(points[:, 0], points[:, 1], *size)
     total = np.bincount(cells, minlength=ALL_INLIERS.size)
     mean = np.bincount(cells, weights, ALL_INLIERS.size) / np.maximum(total, 1)

@@ -36,7 +36,9 @@ def read_masks(path: str | Path) -> Tensor:
 
 
 def read_region(text: str) -> Region | RegionMask:
-    """Read the subject to hold: a box, see `Region.parse`, or the file of its masks, see `read_masks`.
+    """Read the subject to hold.
+
+    A box, see `Region.parse`, or the file of its masks, see `read_masks`.
 
     Raises ClipError.
     """

@@ -39,7 +39,10 @@ Array = NDArray[np.float64]
 
 @dataclass
 class Subject:
-    """Where the subject is: center (2,), in pixels from the center of the frame, and half its size (2,)."""
+    """Where the subject is.
+
+    center: (2,), in pixels from the center of the frame; and half its size (2,).
+    """
 
     center: Array
     half_size: Array
@@ -162,7 +165,7 @@ class SubjectTracker:
         return bool((np.abs(center) < np.array(self._size[::-1]) / 2).all())
 
     def _view(self, frame: GrayFrame, subject: Subject, radius: float = 0.0) -> Plane:
-        """The image of the subject at the size of the patch, with so many more pixels of the frame on each side."""
+        """Image of the subject at the size of the patch, with a margin of the frame."""
         scale = self._patch_size / (2 * subject.half_size)
         size = self._patch_size + 2 * np.rint(radius * scale).astype(int)
         pixel = subject.center - self._to_center
@@ -206,7 +209,7 @@ class SubjectTracker:
         self._points = np.concatenate([self._points, new])
 
     def _prior_of(self, points: Array) -> Array:
-        """The probability that new points belong to the subject: by their place, and by the points around."""
+        """Probability that new points belong to the subject, by place and neighbors."""
         if not self._is_box:
             prior = np.full(len(points), 0.9)
         else:

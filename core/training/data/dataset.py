@@ -245,7 +245,7 @@ def _flip_rotate(image: Tensor, orientation: int) -> Tensor:
 
 
 def _permute_colors(config: TrainConfig, rng: np.random.Generator, *images: Tensor) -> tuple[Tensor, ...]:
-    """Permute the channels of images (..., 3, H, W) alike, with the probability of the settings."""
+    """Permute the channels of images (..., 3, H, W) alike, or none of them."""
     if not config.data.permute_colors or rng.random() >= config.data.permute_colors:
         return images
     order = rng.permutation(3).tolist()
