@@ -59,7 +59,8 @@ def fit_bow(matches: Correspondences, step: geometry.Matrices, height: int, widt
         both = np.concatenate([weights, weights])
         weighted = columns * both[:, None]
         normal = weighted.T @ columns + 1e-9 * weights.sum() * np.eye(10)
-        fit = np.asarray(np.linalg.solve(normal, weighted.T @ moved), np.float64)
+        # Not `solve`: far matches of a degenerate flow make the matrix singular.
+        fit = np.asarray(np.linalg.lstsq(normal, weighted.T @ moved, rcond=None)[0], np.float64)
         errors = np.square((moved - columns @ fit).reshape(2, -1) * radius).sum(axis=0)
         weights = matches.weights[stride] / (1 + errors / INLIER_PIXELS[1] ** 2) ** 2
     return fit[[0, 1, 6, 7, 8, 9]]

@@ -22,8 +22,11 @@ FADED_FRAMES = 3  # before and after black ones: what is visible there is too fa
 
 
 def thumbnail(plane: Plane) -> NDArray[np.uint8]:
-    """Reduce luma (1, 1, h, w) in [0, 1] to 8-bit means of blocks, (144,)."""
-    means = np.asarray(plane[0, 0], np.float32)
+    """Reduce luma (1, 1, h, w) in [0, 1] to 8-bit means of blocks, (144,).
+
+    Pixels that are no number count as black.
+    """
+    means = np.nan_to_num(np.asarray(plane[0, 0], np.float32), nan=0.0, posinf=1.0, neginf=0.0)
     for axis, count in enumerate(THUMBNAIL):
         edges = np.arange(count + 1) * means.shape[axis] // count
         sums = np.add.reduceat(means, edges[:-1], axis=axis)

@@ -8,6 +8,7 @@ from fractions import Fraction
 import pytest
 from steadyscale.cli import arg_types
 from steadyscale.core.bars import BarDetection, Bars
+from steadyscale.core.lens import LENSES, Lens, LensDetection
 from steadyscale.core.motion.readout_time import RollingShutter
 
 ACCEPTED = [
@@ -19,6 +20,9 @@ ACCEPTED = [
     ("readout_time", "1", 1.0),
     ("readout_time", "auto", RollingShutter.AUTO),
     ("bars", "none", BarDetection.NONE),
+    ("lens", "auto", LensDetection.AUTO),
+    ("lens", "150", Lens(150.0)),
+    ("lens", "gopro-wide", LENSES["gopro-wide"]),
     ("bars", "0,140,2,138", Bars(0, 140, 2, 138)),
     ("positive_int", "1", 1),
     ("whole_number", "0", 0),
@@ -43,6 +47,8 @@ REFUSED = [
     ("readout_time", "1.01"),
     ("readout_time", "nan"),
     ("bars", "140"),
+    ("lens", "wide"),
+    ("lens", "400"),
     ("bars", "0,-1,0,0"),
     ("positive_int", "0"),
     ("positive_int", "-1"),
@@ -71,7 +77,7 @@ def test_a_value_within_the_range_is_accepted(name, text, value):
 
 @pytest.mark.parametrize(("name", "text"), REFUSED)
 def test_a_value_beyond_the_range_is_refused_with_the_value(name, text):
-    with pytest.raises(argparse.ArgumentTypeError, match=f"^{text} is "):
+    with pytest.raises(argparse.ArgumentTypeError, match=rf"^{text} is |'{text}' is no |is {text}\.0"):
         getattr(arg_types, name)(text)
 
 

@@ -46,7 +46,8 @@ LAYOUT_SCRIPT = """() => {
               width / scale, height / scale];
     }
     const title = LiteGraph.NODE_TITLE_HEIGHT;
-    return [node.pos[0], node.pos[1] - title, node.size[0], node.size[1] + title];
+    const height = node.flags.collapsed ? 0 : node.size[1];
+    return [node.pos[0], node.pos[1] - title, node.size[0], height + title];
   };
   return {
     scale,

@@ -85,7 +85,7 @@ def _bounding_boxes(nodes: list[Graph]) -> dict[int, tuple[float, float, float, 
             node["pos"][0],
             node["pos"][1] - TITLE_HEIGHT,
             node["pos"][0] + node["size"][0],
-            node["pos"][1] + node["size"][1],
+            node["pos"][1] + (0 if node["flags"].get("collapsed") else node["size"][1]),
         )
         for node in nodes
     }
