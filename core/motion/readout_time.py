@@ -20,6 +20,7 @@ from ..clip import ClipError
 from ..path import rolling_shutter
 from ..path.motion import Motion
 from ..path.trajectory import interpolate_low_confidence, is_reliable
+from .robust_slope import fit_slope
 
 log = logging.getLogger(__name__)
 
@@ -138,7 +139,7 @@ def _fit_readout(
         effect, cause = (
             corner_radius * (part[:, column] - speed @ (speed.T @ part[:, column])) for part in (tangents, derivative)
         )
-        fits.append(_robust_slope(cause, effect))
+        fits.append(ReadoutFit(*fit_slope(cause, effect, fitted=4, floor=1e-12)))
     horizontal, vertical = fits
     precision = np.array([fit.std_error**-2 for fit in fits])
     mean = float(precision @ [fit.readout for fit in fits] / precision.sum())
@@ -146,15 +147,3 @@ def _fit_readout(
     signal_power = horizontal.signal_power + vertical.signal_power
     combined = ReadoutFit(mean, float(precision.sum() ** -0.5), residual_power, signal_power)
     return combined, horizontal, vertical
-
-
-def _robust_slope(cause: NDArray[np.float64], effect: NDArray[np.float64]) -> ReadoutFit:
-    """Fit effect = slope * cause, with Tukey's biweight on the residuals."""
-    weights, slope, power = np.ones_like(cause), 0.0, 1.0
-    for _ in range(10):
-        power = max(float((weights * cause**2).sum()), 1e-12)
-        slope = float((weights * cause * effect).sum() / power)
-        residuals = np.abs(effect - slope * cause)
-        weights = np.maximum(0, 1 - (residuals / (7 * float(np.median(residuals)) + 1e-9)) ** 2) ** 2
-    variance = float((weights * (effect - slope * cause) ** 2).sum() / max(weights.sum() - 4, 1)) + 1e-12
-    return ReadoutFit(slope, float(np.sqrt(variance / power)), variance, power / max(weights.sum(), 1.0))

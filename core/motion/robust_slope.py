@@ -9,20 +9,27 @@ from numpy.typing import NDArray
 
 
 class Slope(NamedTuple):
-    """A slope, its standard error, and the mean square of what it leaves."""
+    """A slope, its standard error, and the mean squares of residual and cause."""
 
     value: float
     std_error: float
     residual_power: float
+    cause_power: float
 
 
-def fit_slope(cause: NDArray[np.float64], effect: NDArray[np.float64]) -> Slope:
-    """Fit effect = slope * cause, with Tukey's biweight on the residuals."""
+def fit_slope(
+    cause: NDArray[np.float64], effect: NDArray[np.float64], *, fitted: int = 2, floor: float = 1e-15
+) -> Slope:
+    """Fit effect = slope * cause, with Tukey's biweight on the residuals.
+
+    fitted: values that were estimated from the same data, which count for the standard error. floor: of powers; a
+    thousand times that is added to the limit of the residuals.
+    """
     weights, slope, power = np.ones_like(cause), 0.0, 1.0
     for _ in range(10):
-        power = max(float((weights * cause**2).sum()), 1e-15)
+        power = max(float((weights * cause**2).sum()), floor)
         slope = float((weights * cause * effect).sum() / power)
         residuals = np.abs(effect - slope * cause)
-        weights = np.maximum(0, 1 - (residuals / (7 * float(np.median(residuals)) + 1e-12)) ** 2) ** 2
-    variance = float((weights * (effect - slope * cause) ** 2).sum() / max(weights.sum() - 2, 1)) + 1e-15
-    return Slope(slope, float(np.sqrt(variance / power)), variance)
+        weights = np.maximum(0, 1 - (residuals / (7 * float(np.median(residuals)) + 1000 * floor)) ** 2) ** 2
+    variance = float((weights * (effect - slope * cause) ** 2).sum() / max(weights.sum() - fitted, 1)) + floor
+    return Slope(slope, float(np.sqrt(variance / power)), variance, power / max(float(weights.sum()), 1.0))
