@@ -107,12 +107,19 @@ def test_a_signal_to_the_real_program(tmp_path: Path, weights: Path, name: str, 
     source = make_video(tmp_path / "long.mp4", 120, size=(160, 120))
     options = ["--model", weights] if command == "upscale" else ["--flow", "tracks", "--border", "mirror"]
     words = [command, source, tmp_path / "out.mkv", "--device", "cpu", *options]
-    child = subprocess.Popen(cli_command(*words, "--preset", "veryslow"), stderr=subprocess.PIPE, text=True)
+    number = getattr(signal, name)
+    inherited = signal.getsignal(number)
+    if inherited is signal.SIG_IGN:  # as in a shell's background job, which ignores SIGINT and SIGQUIT
+        signal.signal(number, signal.SIG_DFL)
+    try:
+        child = subprocess.Popen(cli_command(*words, "--preset", "veryslow"), stderr=subprocess.PIPE, text=True)
+    finally:
+        signal.signal(number, inherited)
     deadline = time.monotonic() + 120
     while not list(tmp_path.glob(".out.mkv.*.partial")) and time.monotonic() < deadline:
         assert child.poll() is None, child.communicate()[1]
         time.sleep(0.02)
-    child.send_signal(getattr(signal, name))
+    child.send_signal(number)
     _, stderr = child.communicate(timeout=60)
     assert child.returncode == 130, stderr
     assert "nothing was written" in stderr
