@@ -84,9 +84,8 @@ class Region:
 class RegionMask:
     """The subject to hold, as masks.
 
-    (N, H, W) in [0, 1], above 0.5 on the subject, of any size.
-
-    One mask is that of the frame number `frame`; more are those of all frames, and empty where the subject is not seen.
+    masks: (N, H, W) in [0, 1], above 0.5 on the subject, of any size. One mask is that of the frame number `frame`;
+    more are those of all frames, and empty where the subject is not seen.
     """
 
     masks: Tensor

@@ -77,8 +77,8 @@ class StabilizeSettings:
     mesh: AUTO bends frames with a mesh where it leaves less shake than a homography, in scenes with depth and where
     textures swim; OFF never does. Live, with a lens, and where something else than AUTO is held, there is no mesh.
     lens: of a wide camera, whose frames are then turned along rays, so that their edges do not wobble. AUTO detects a
-    fisheye, OFF takes the frames as they are; or a `Lens`, one of `LENSES` by name, or a horizontal field of view in
-    degrees, 1 to 300.
+    fisheye, unless something else than AUTO is held; OFF takes the frames as they are; or a `Lens`, one of `LENSES` by
+    name, or a horizontal field of view in degrees, 1 to 300.
     telemetry: AUTO uses the gyroscope in a file of an action camera, where it correlates with the motion of the frames.
     hold: what is held: AUTO the motion of most of the frame, BACKGROUND or FOREGROUND one layer, REGION a subject, see
     `hold_motion`. All but AUTO read the clip once more, and need OpenCV.
