@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import prompt_builder
 import pytest
+import real_comfyui
 from comfyhost import Host
 from prompt_builder import MODEL_NAME, measure_shake, read_images, run_and_listen
 
@@ -359,3 +360,26 @@ def test_file_that_is_not_a_trajectory_is_refused(host: Host) -> None:
     run = host.run(graph)
     assert run.status == "error"
     assert "choose a file that SteadyScale saved" in run.error
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"hold": "region", "region": "40,30,48,40", "mesh": "auto"}, "holds the region"),
+        ({"field_of_view": 120.0, "keyframes": '[{"time": 0.4, "strength": 0.5}]'}, "1 keyframe, field of view 120"),
+    ],
+)
+def test_expert_settings_of_the_stabilizer_work(host: Host, clip_name: str, settings, said: str) -> None:
+    graph = Graph()
+    steady = graph.add(
+        "SteadyScale_StabilizeVideo",
+        frames=graph.add_video(clip_name), fps=24.0, smoothing="kalman", seconds=1.0, max_zoom=1.3, border="crop",
+        method="farneback", rolling_shutter="auto", **settings,
+    )  # fmt: skip
+    saved = graph.add("SaveVideo", video=[steady, 0], filename_prefix="expert", format="auto", codec="auto")
+    text = graph.add("PreviewAny", source=[steady, 4])
+    outputs = host.run(graph).raise_for_status().outputs
+    assert said in outputs[text]["text"][0]
+    item = outputs[saved]["images"][0]
+    made = real_comfyui.video_shape(host.base / "output" / item["subfolder"] / item["filename"])
+    assert made == (real_comfyui.WIDTH, real_comfyui.HEIGHT, real_comfyui.FRAME_COUNT)
