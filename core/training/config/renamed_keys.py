@@ -96,6 +96,7 @@ ADDED_KEYS: Mapping[str, object] = {
     "losses.ms_ssim": 0.0,
     "losses.wavelet": 0.0,
     "losses.artifacts": 0.0,
+    "losses.color": 0.0,
     "optim.kind": "adam",
     "optim.weight_decay": 0.0,
     "output.wandb": "",
