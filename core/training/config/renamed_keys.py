@@ -90,6 +90,7 @@ ADDED_KEYS: Mapping[str, object] = {
     "data.paired": False,
     "data.clip_frames": 1,
     "data.permute_colors": 0.0,
+    "data.max_saturation": 1.0,
     "losses.temporal": 0.0,
     "losses.temporal_adversarial": 0.0,
     "losses.deflicker": 0.0,

@@ -116,7 +116,8 @@ class DataConfig:
     same names; inputs are then used as they are, or degraded further if degrade.enabled is set. clip_frames: with 2 or
     more, crops come in clips of so many neighboring frames, which the temporal losses need: of videos, which then give
     `frames_per_video` clips each, or of a simulated camera that moves over an image. permute_colors: probability that
-    the color channels of a crop are permuted, 0 to 1, so that colors which the images lack are learned.
+    the color channels of a crop are permuted, 0 to 1, so that colors which the images lack are learned. max_saturation:
+    the saturation of each crop is multiplied by a random factor between 1 and this, for the same reason.
     """
 
     train: tuple[str, ...] = ()
@@ -129,6 +130,7 @@ class DataConfig:
     paired: bool = False
     clip_frames: int = 1
     permute_colors: float = 0.0
+    max_saturation: float = 1.0
 
     def __post_init__(self) -> None:
         _check(
@@ -148,6 +150,7 @@ class DataConfig:
             0 <= self.permute_colors <= 1,
             f"data.permute_colors must be a probability from 0 to 1, not {self.permute_colors}",
         )
+        _check_min(1, "data.", self, "max_saturation")
 
 
 @dataclass(frozen=True)
