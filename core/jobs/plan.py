@@ -140,9 +140,9 @@ def make_plan(
 ) -> JobPlan:
     """Plan the pieces of a pipeline, and write plan.json.
 
-    pipeline: with `with_stats`; its source reads the job's. A plan that is there already stays where it is for the same
-    result. Otherwise it is replaced, and the parts of the old one are removed, with a log message. source: what the
-    plan calls the source, if not by the path that the job reads.
+    pipeline: as `with_stats` returns it; it reads the source of the job. An existing plan stays if it is for the same
+    result. Otherwise it is replaced, its parts are removed, and this is logged. source: path or URL to store in the
+    plan; None stores the path that the job reads.
     Raises ClipError where the clip has no frames, or a correction is for another number of frames.
     """
     folder, times = JobFolder(job.location), job.timestamps(pipeline.info.fps)
@@ -230,7 +230,7 @@ def with_planned_warps(folder: JobFolder, plan: JobPlan, pipeline: Pipeline) -> 
 def with_stats(pipeline: Pipeline, *, are_new: bool = False) -> Pipeline:
     """The same pipeline; each of its networks counts what it does.
 
-    are_new: count from 0 on, apart from the given pipeline.
+    are_new: create new counters, rather than share those of the given pipeline.
     """
     operations = [
         replace(operation, stats=UpscaleStats())
@@ -329,7 +329,7 @@ def _save_plan(folder: JobFolder, plan: JobPlan) -> None:
 
 
 def encode_plan(plan: JobPlan) -> dict[str, Any]:
-    """The plan as JSON values."""
+    """Convert a plan to JSON values."""
     times, info, window = plan.times, plan.info, plan.window
     durations = [[value, len([*run])] for value, run in groupby(times.durations)]
     return {
@@ -360,7 +360,7 @@ def encode_plan(plan: JobPlan) -> dict[str, Any]:
 
 
 def decode_plan(document: dict[str, Any]) -> JobPlan:
-    """The plan that `encode_plan` was given."""
+    """Convert the JSON values of `encode_plan` to the plan."""
     info, window = document["info"], document["window"]
     return JobPlan(
         command=document["command"],
