@@ -55,10 +55,10 @@ def is_cut(first: Planes, second: Planes, flow: Planes) -> bool:
 
     Luma is (H, W) in [0, 1]; flow is (2, H, W) in pixels, x and y.
 
-    After a cut no flow maps one frame onto the other, and neither are they alike as they are. The criterion is
-    correlation, not difference, so that a flash or a change of exposure, which keep the structure, are not cuts. Both
-    frames are reduced to a quarter of the size: noise averages out there, and details that the flow misplaces by a
-    pixel have no weight. Dark frames differ by little; they have to pass `are_unrelated` as well.
+    After a cut, no flow maps one frame onto the other, and the frames do not correlate without motion either. The
+    criterion is correlation, not difference, so that a flash or a change of exposure, which keep the structure, are not
+    cuts. Both frames are reduced to a quarter of the size: noise averages out there, and details that the flow
+    misplaces by a pixel have no weight. Dark frames differ by little; they have to pass `are_unrelated` as well.
     """
     reference, other = _downscale_by_4(first), _downscale_by_4(second)
     warped = _sample_bilinear(other, *(_downscale_by_4(flow) / 4))

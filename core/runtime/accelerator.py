@@ -78,7 +78,7 @@ class Accelerator:
     def has_tf32(self) -> bool:
         """Whether convolutions in float32 can run in TF32.
 
-        It has the precision of float16.
+        TF32 has the precision of float16 and the range of float32.
         """
         return False
 
@@ -193,7 +193,7 @@ class Accelerator:
     def collective_backend(self) -> str:
         """The backend of torch.distributed for tensors of this device.
 
-        Without one it is gloo, which is for those of the CPU.
+        For a device without one it is gloo, the backend for tensors on the CPU.
         """
         import torch.distributed as dist
 
@@ -205,7 +205,7 @@ class Accelerator:
     def empty_pinned(self, *shape: int, dtype: torch.dtype) -> Tensor:
         """Return an uninitialized CPU tensor in pinned memory.
 
-        It is transferred several times as fast. It is ordinary memory where there is no pinned memory.
+        Transfers from it are several times as fast. The memory is ordinary where the device has no pinned memory.
         """
         import torch
 

@@ -106,7 +106,7 @@ class Alpha(str, Enum):
 
 
 class ColorCorrection(Enum):
-    """The colors of the source that replace those of the result.
+    """Color correction: which colors of the source replace those of the result.
 
     Networks shift colors a little.
 

@@ -61,9 +61,9 @@ class _Case(NamedTuple):
 
 @dataclass(frozen=True)
 class Way:
-    """How a case runs.
+    """One way to run the module.
 
-    name: torch, planar or that of an alternative of the module.
+    name: torch, planar, or the name of an alternative that the module offers.
     """
 
     name: str = TORCH
@@ -133,7 +133,7 @@ class FastestModule(EngineModule):
         return self.module(image)
 
     def way_for(self, image: Tensor) -> Way:
-        """How an image like this runs now."""
+        """Return the way in which images of this shape and dtype run now."""
         prepared = self._prepared.get(self._case_of(image))
         return Way() if prepared is None else prepared.way
 

@@ -182,7 +182,7 @@ class PacketFilter(Protocol):
         ...
 
     def is_last(self, packet: Packet[Any], /) -> bool:
-        """Whether none is decoded after this one."""
+        """Whether this is the last packet to decode."""
         ...
 
 

@@ -1,6 +1,6 @@
 """Choose a pixel format that keeps the bit depth and the chroma of the source.
 
-And where chroma samples are in a file: in few formats the encoder or the container stores it.
+Choose the chroma location, too, which the encoder or the container stores in few formats only.
 """
 
 from __future__ import annotations
@@ -81,9 +81,9 @@ def choose_pixel_format(
 
 
 def stored_chroma_location(codec: str, muxer: str, pixel_format: str, wanted: int, *, is_hardware: bool) -> int:
-    """Return where chroma must be, so that readers find it there.
+    """Return the chroma location that readers of the file will assume.
 
-    That is `wanted` where the file can say so. codec: a key of CODECS. muxer: FFmpeg's name. All locations are FFmpeg's
+    It is `wanted` where the file can store it. codec: a key of CODECS. muxer: FFmpeg's name. All locations are FFmpeg's
     constants.
     """
     subsampling = chroma_subsampling(pixel_format)
