@@ -19,7 +19,7 @@ from .arg_types import add_enum_option, bars, lens, positive_float, readout_time
 
 
 def add_stabilize_options(parser: argparse.ArgumentParser) -> None:
-    """The options; their defaults are those of `StabilizeSettings`."""
+    """Add the options; their defaults are those of `StabilizeSettings`."""
     settings = StabilizeSettings()
     add_enum_option(parser, "--smoothing", Smoothing(settings.smoothing), "how the camera's path is smoothed")
     parser.add_argument(
@@ -136,7 +136,7 @@ def add_stabilize_options(parser: argparse.ArgumentParser) -> None:
 
 
 def stabilize_settings(args: argparse.Namespace) -> StabilizeSettings:
-    """The settings that the arguments stand for."""
+    """Return the settings that the arguments stand for."""
     smoothing = Smoothing(args.smoothing)
     if args.smoother and smoothing is StabilizeSettings().smoothing:
         smoothing = Smoothing.LEARNED
