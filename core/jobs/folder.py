@@ -164,7 +164,7 @@ def _free_space_note(location: Location, error: BaseException | None) -> str:
 def _wrap_os_errors(folder: Location) -> Generator[None, None, None]:
     try:
         yield
-    except ClipError:  # that of a store is an OSError, too
+    except ClipError:  # StorageError is both: it must not be wrapped as an OSError
         raise
     except OSError as e:
         raise ClipError(

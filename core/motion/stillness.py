@@ -24,7 +24,7 @@ MIN_BLOCKS = 14  # a tenth of the frame: fewer are a logo
 MAX_CHI_SQUARE = 18.5  # of four motions by noise: one in a thousand exceeds it
 MAX_MOTION_STD = 0.03  # standard error of the motion of all blocks, in pixels, above which it says nothing
 MIN_NOISE = 2e-4  # of luma in [0, 1]: rounding, of which flat frames have none either
-MAX_STILL_STEP = 1.2  # pixels at the corner: longer steps are not those of noise
+MAX_STILL_STEP = 1.2  # pixels at the corner: noise does not cause longer steps
 MIN_STILL_SECONDS = 1.0  # what rests for a shorter time is a reversal of the motion
 
 Array = NDArray[np.float64]

@@ -14,7 +14,7 @@ from .prefetch import POLL_SECONDS, Stage
 T = TypeVar("T")
 R = TypeVar("R")
 
-# Results of a worker that wait for those of the others, or are being computed.
+# Results of one worker that are being computed, or wait for earlier results of other workers.
 DEPTH = 2
 
 

@@ -32,7 +32,7 @@ from .settings import UpscaleSettings, UpscaleStats
 
 log = logging.getLogger(__name__)
 
-_Numbered: TypeAlias = tuple[int, Frames]  # a chunk after the number of its first frame
+_Numbered: TypeAlias = tuple[int, Frames]  # (number of the first frame, chunk)
 
 
 @accept_deprecated_keywords

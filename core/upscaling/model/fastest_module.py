@@ -37,7 +37,7 @@ log = logging.getLogger(__name__)
 CALLS_BEFORE_TRIAL = 16
 # The same where a trial of the same network, device and shape has ended already.
 CALLS_BEFORE_KNOWN_WAY = 1
-# Shapes for which ways are prepared. A stream has few: that of its tiles, and that of its last batch.
+# Shapes for which ways are prepared. A stream has few: one of its tiles, and one of its last batch.
 MAX_SHAPES = 3
 # Another way must take less than this share of the time, because time is measured with an error.
 MAX_TIME_SHARE = 0.95

@@ -54,7 +54,7 @@ class OutputFormat:
     full_range: bool
     primaries: int
     transfer: int
-    chroma_location: int = LEFT  # wanted, or that of the file after `with_stored_chroma_location`
+    chroma_location: int = LEFT  # the wanted one; the file's after `with_stored_chroma_location`
 
     @classmethod
     def of(

@@ -324,7 +324,7 @@ class _VideoWriter:
         return self._tag_color(converted)
 
     def _tag_color(self, frame: VideoFrame) -> VideoFrame:
-        frame.pict_type = _ANY_TYPE  # that of a decoded frame would force the encoder
+        frame.pict_type = _ANY_TYPE  # the type of a decoded frame would force the encoder to use it
         if not is_rgb(self._output_format.pixel_format):
             frame.colorspace = self._output_format.matrix_tag
             frame.color_range = FULL_RANGE if self._output_format.full_range else LIMITED_RANGE

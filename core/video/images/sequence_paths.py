@@ -21,7 +21,7 @@ VIDEO_SUFFIXES = (
     *(".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mxf", ".mpg", ".mpeg", ".ts", ".m2ts", ".mts", ".flv", ".wmv"),
     *(".asf", ".ogv", ".3gp", ".nut", ".ivf", ".gif", ".dv"),
 )
-# frame_%04d.png; a bare %d before a letter is none, but part of a name: 100%done.png
+# The number in frame_%04d.png. %d before a letter is part of a name, as in 100%done.png.
 PRINTF_NUMBER = re.compile(r"%(0?)(\d*)(?:(?<=\d)d|d(?![^\W\d_]))")
 
 
