@@ -1,4 +1,4 @@
-"""What a stabilization holds: background, foreground, or a tracked region."""
+"""Hold a part of the scene still: background, foreground, or a tracked region."""
 
 from __future__ import annotations
 

@@ -78,7 +78,7 @@ class Upscaler:
 
     @property
     def engine(self) -> str:
-        """What the last call ran on: "native", "torch" or for example "onnx (CPU)".
+        """The engine of the last call: "native", "torch" or for example "onnx (CPU)".
 
         The native engine runs float32 on a CPU, where it is built.
         """

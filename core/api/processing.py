@@ -118,7 +118,7 @@ def _check_aspect(small: Pipeline, large: Pipeline) -> None:
 def _check_stabilized_memory(pipeline: Pipeline, settings: StabilizeSettings) -> None:
     """Raise ClipError where the result, with its pad, will not fit into memory.
 
-    For a check before the motion is measured, with a correction that moves nothing.
+    Called before the motion is measured, with a correction that moves nothing.
     """
     still = Correction(np.eye(3)[None], [slice(0, 1)], pipeline.info)
     check_memory(pipeline.then(WarpOp(still, settings.border, settings.pad)))

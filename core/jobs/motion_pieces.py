@@ -79,7 +79,7 @@ class MotionPiece:
             np.array_equal(self.start_map, state.inlier_map)
             and np.array_equal(own.steps[:count], recent.steps)
             and np.array_equal(_measured(own.agreement)[:count], _measured(recent.agreement))
-            and np.array_equal(own.confidence[1:count], recent.confidence[1:])  # the confidence of a first frame is always 0
+            and np.array_equal(own.confidence[1:count], recent.confidence[1:])  # a first frame always has 0
         )
 
 

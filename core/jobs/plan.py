@@ -1,8 +1,8 @@
 """The plan of a job: all that its shards need besides the source and the weights.
 
 A plan is made by one process, which measures motion and computes one frame of the result. Its pieces are ranges of
-frames. What a piece looks like depends on the plan and the source only, not on who computes it, when, or after which
-other piece.
+frames. The frames of a piece depend on the plan and the source only, not on the process that computes it, the time, or
+the piece before.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class JobPlan:
-    """What is to be computed, and in which pieces.
+    """The plan of a job: pieces, settings, encoding and corrections.
 
     command: "upscale", "stabilize" or "enhance"; empty for a pipeline that only its own process can build. source,
     target: absolute paths where the plan was made, or URLs. arguments: JSON values from which `core.api` builds the
@@ -106,7 +106,7 @@ class JobPlan:
     def check_runtime(self, pipeline: Pipeline) -> None:
         """Raise ClipError where a network would run otherwise than planned.
 
-        That is another kind of device, another engine or other precisions.
+        The kind of device, the engine and the precisions are compared.
         """
         runtime = [operation.runtime for operation in upscale_ops(pipeline)]
         planned = self.settings.get("runtime", [])

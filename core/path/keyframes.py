@@ -35,7 +35,7 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Keyframe:
-    """What a stabilization aims at from a time on.
+    """Values of the stabilization at one time.
 
     None leaves a value to the other keyframes.
 

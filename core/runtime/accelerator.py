@@ -1,7 +1,7 @@
 """Devices that networks run on: one class per kind.
 
-What differs between CUDA and ROCm, Apple's MPS, Intel's XPU, DirectML and other backends, and the CPU is here: dtypes,
-memory, streams, pinned memory, the errors that mean that memory ran out. Everything else treats devices alike.
+All differences between CUDA and ROCm, Apple's MPS, Intel's XPU, DirectML, other backends and the CPU are in this
+module: dtypes, memory, streams, pinned memory, out-of-memory errors. All other modules treat devices alike.
 """
 
 from __future__ import annotations

@@ -204,7 +204,7 @@ class ObjectStorage:
 
 
 def _permanent_cause(error: Exception) -> str:
-    """What to do about an error that no repetition removes; empty for others."""
+    """Return advice for an error that no repetition removes; empty for others."""
     if "Credential" in type(error).__name__ or "Token" in type(error).__name__:
         return (
             "set the credentials of the store in the environment, such as AWS_PROFILE, or AWS_ACCESS_KEY_ID and "

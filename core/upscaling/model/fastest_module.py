@@ -52,7 +52,7 @@ _Run: TypeAlias = Callable[[Tensor], Tensor]
 
 
 class _Case(NamedTuple):
-    """What a way is chosen for."""
+    """Properties of the input for which a way is chosen."""
 
     shape: tuple[int, ...]
     dtype: torch.dtype

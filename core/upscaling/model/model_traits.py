@@ -66,7 +66,7 @@ class ModelTraits:
     activation_bytes: float32 activations per input pixel, None if not declared.
     layer_bytes: float32 output of the widest layer, per pixel.
 
-    Of the outermost wrapper alone, because a wrapper may change what goes in and comes out:
+    Read from the outermost wrapper only, because a wrapper may change input and output:
     supports_roi: the model takes `roi=(rows, columns)`, slices of its input, computes no more than that part of the
     result, and may put it, clamped to [0, 1], into the tensor passed as `out`, which it then returns.
     roi_stages: radius of a change, in input pixels, in the cached middle and at the end of the network, for models with
@@ -160,7 +160,8 @@ def read_traits(model: ImageModel) -> ModelTraits:
 def _has_global_operation(module: nn.Module | None) -> bool:
     """Whether a layer looks at its whole input.
 
-    That is a pooling to a fixed size, as in channel attention, a softmax, or the statistics of a group norm.
+    Such operations are a pooling to a fixed size, as in channel attention, a softmax, and the statistics of a group
+    norm.
     """
     kinds = (nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d, nn.Softmax, nn.MultiheadAttention, nn.GroupNorm)
     return module is not None and any(isinstance(layer, kinds) for layer in module.modules())

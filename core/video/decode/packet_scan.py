@@ -28,7 +28,7 @@ _LEAP_SECONDS = 1  # by which a stream goes on later without having been interru
 
 @dataclass(frozen=True)
 class PacketScan:
-    """What the packets of a file say about its frames, in the order of the file.
+    """Timestamps and properties of the packets of a file, in its order.
 
     pts: of each packet of the video, in units of `time_base`; MISSING where it has none. part_starts: the first packet
     of each part whose timestamps start again. offsets: of each part, in seconds. shifts: of the other streams, by part.

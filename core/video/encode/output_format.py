@@ -41,7 +41,10 @@ SWS_MATRIX = {BT709: 1, 4: 4, BT601: 5, SMPTE170M: 5, 7: 7, BT2020: 9}
 
 @dataclass(frozen=True)
 class OutputFormat:
-    """What all frames of a file have in common. Colors are FFmpeg's constants."""
+    """Size, pixel format and color tags of all frames of a file.
+
+    Colors are FFmpeg's constants.
+    """
 
     width: int  # of the input frames; the file may be larger by one
     height: int

@@ -39,9 +39,9 @@ def choose_pixel_format(
 ) -> str:
     """Return the requested pixel format, or one that keeps what the source has.
 
-    That is the codec's default if it is at least as deep and has as much chroma, else the smallest that does, else the
-    one that loses least, which is logged if `is_logged`. RGB of 8 bits, such as GIF, becomes the default, because 4:4:4
-    plays in few players; YUV never becomes RGB.
+    It is the codec's default if that is at least as deep as the source and has as much chroma, else the smallest format
+    that does, else the one that loses least, which is logged if `is_logged`. RGB of 8 bits, such as GIF, becomes the
+    default, because 4:4:4 plays in few players; YUV never becomes RGB.
     bits: least bit depth of frames, by default that of the source. is_transparent: whether the format needs alpha.
     Raises ClipError for a requested format that the encoder does not have.
     """

@@ -28,7 +28,7 @@ PRINTF_NUMBER = re.compile(r"%(0?)(\d*)(?:(?<=\d)d|d(?![^\W\d_]))")
 def is_image_sequence(path: Path) -> bool:
     """Whether a path means images rather than a video file.
 
-    That is a folder, a pattern, an image file, or a name without an extension.
+    Such paths are a folder, a pattern, an image file, or a name without an extension.
     """
     if path.is_file():
         return path.suffix.lower() in IMAGE_SUFFIXES
@@ -180,7 +180,7 @@ def overwritten_sources(path: Path, files: list[Path]) -> list[Path]:
 
 
 def _file_identity(file: Path) -> tuple[int, int] | None:
-    """What hard links and links to a file have in common; None if it does not exist."""
+    """Identify a file, also behind hard links and links; None if it does not exist."""
     try:
         stat = file.stat()
     except OSError:
