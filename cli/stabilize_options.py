@@ -136,7 +136,7 @@ def add_stabilize_options(parser: argparse.ArgumentParser) -> None:
 
 
 def stabilize_settings(args: argparse.Namespace) -> StabilizeSettings:
-    """Return the settings that the arguments stand for."""
+    """The settings that the arguments stand for."""
     smoothing = Smoothing(args.smoothing)
     if args.smoother and smoothing is StabilizeSettings().smoothing:
         smoothing = Smoothing.LEARNED
