@@ -54,7 +54,7 @@ def unit_float(text: str) -> float:
 
 
 def readout_time(text: str) -> RollingShutter | float:
-    """A word of `RollingShutter`, or the readout time as a share of the frame time."""
+    """Parse a word of `RollingShutter`, or the readout time per frame time."""
     if text in list(RollingShutter):
         return RollingShutter(text)
     number = float(text)
@@ -64,7 +64,7 @@ def readout_time(text: str) -> RollingShutter | float:
 
 
 def bars(text: str) -> BarDetection | Bars:
-    """A word of `BarDetection`, or the pixels at the left, top, right and bottom."""
+    """Parse a word of `BarDetection`, or pixels at left, top, right and bottom."""
     if text in list(BarDetection):
         return BarDetection(text)
     pixels = text.split(",")
@@ -76,7 +76,7 @@ def bars(text: str) -> BarDetection | Bars:
 
 
 def lens(text: str) -> LensDetection | Lens:
-    """A word of `LensDetection`, the name of a lens, or its field of view."""
+    """Parse a word of `LensDetection`, a lens name, or a field of view in degrees."""
     try:
         return parse_lens(text)
     except ClipError as error:

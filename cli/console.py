@@ -1,7 +1,7 @@
 """Console output and signals: reports, log messages on stderr, and interrupts.
 
-What happens to the output of a command does not change what the command did: text that a console cannot encode is
-escaped, and a closed or full stream loses text, not the work.
+A command does not fail because of its output: text that a console cannot encode is escaped, and where a stream is
+closed or its disk full, only the text is lost.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ def add_device_option(parser: argparse.ArgumentParser) -> None:
 
 
 def add_inference_options(parser: argparse.ArgumentParser) -> None:
-    """How a network is run; the defaults suit every network."""
+    """Add the options for running a network; the defaults suit every network."""
     precision = UpscaleSettings().precision
     add_enum_option(parser, "--precision", precision, "auto: the fastest that a self-check shows to be safe")
     parser.add_argument(
@@ -41,7 +41,7 @@ def add_inference_options(parser: argparse.ArgumentParser) -> None:
 
 
 def inference_settings(args: argparse.Namespace) -> UpscaleSettings:
-    """The settings of the options of `add_inference_options`.
+    """Return settings from the options of `add_inference_options`.
 
     The others have their defaults.
     """

@@ -55,7 +55,7 @@ def add_encoding_options(parser: argparse.ArgumentParser) -> None:
 
 
 def add_io_options(parser: argparse.ArgumentParser) -> None:
-    """IN and OUT, and what happens when a run is interrupted or the source is corrupt."""
+    """Add IN and OUT, and the options for resuming and for corrupt sources."""
     add_device_option(parser)
     _add_resume_options(parser)
     add_decoding_options(parser)
@@ -94,7 +94,7 @@ def _is_resumable(args: argparse.Namespace) -> bool:
 
 
 def run_options(args: argparse.Namespace, bars: ProgressBars) -> dict[str, Any]:
-    """The keyword arguments that the functions of `core.api` share."""
+    """Return the keyword arguments that all functions of `core.api` share."""
     return {
         **file_options(args),
         "device": args.device,
@@ -106,7 +106,7 @@ def run_options(args: argparse.Namespace, bars: ProgressBars) -> dict[str, Any]:
 
 
 def file_options(args: argparse.Namespace) -> dict[str, Any]:
-    """Those of `run_options` that say how files are read and written."""
+    """Return the part of `run_options` for reading and writing files."""
     return {
         "encoding": Encoding(args.codec, args.crf, args.preset, args.pixel_format, args.encoder),
         "bits": args.bits,

@@ -52,7 +52,7 @@ def add_job_options(parser: argparse.ArgumentParser, *, is_stabilizing: bool = T
 
 
 def shard_number(text: str) -> tuple[int | str, int | None]:
-    """(index, count); "auto" in place of the index, with or without a count."""
+    """Parse INDEX/COUNT, or "auto" in place of the index, with or without a count."""
     index, slash, count = text.partition("/")
     if index == AUTO:
         return AUTO, positive_int(count) if slash else None

@@ -36,7 +36,7 @@ def add_operation_options(parser: argparse.ArgumentParser, operation: str) -> No
 
 
 def operation_arguments(operation: str, args: argparse.Namespace) -> dict[str, Any]:
-    """Keyword arguments of the operation's function in `core.api`.
+    """Return the keyword arguments for the operation's function in `core.api`.
 
     args: parsed with the options of `add_operation_options`.
     """
@@ -54,7 +54,7 @@ def operation_arguments(operation: str, args: argparse.Namespace) -> dict[str, A
 
 
 def option_words(operation: str, args: argparse.Namespace) -> list[str]:
-    """The options of an operation that differ from their defaults, as words."""
+    """Return the options that differ from their defaults, as command-line words."""
     parser = argparse.ArgumentParser(add_help=False)
     add_operation_options(parser, operation)
     changed = {a.dest: a for a in parser._actions if getattr(args, a.dest) != a.default}

@@ -8,7 +8,7 @@ from typing import Protocol, cast
 
 
 class Command(Protocol):
-    """What the module of a command has."""
+    """The functions that the module of a command has."""
 
     def add_arguments(self, parser: argparse.ArgumentParser, /) -> None:
         """Add the command's arguments; those that all commands share are there.

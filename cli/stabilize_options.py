@@ -19,7 +19,7 @@ from .arg_types import add_enum_option, bars, lens, positive_float, readout_time
 
 
 def add_stabilize_options(parser: argparse.ArgumentParser) -> None:
-    """The options; their defaults are those of `StabilizeSettings`."""
+    """Add the options; their defaults are those of `StabilizeSettings`."""
     settings = StabilizeSettings()
     add_enum_option(parser, "--smoothing", Smoothing(settings.smoothing), "how the camera's path is smoothed")
     parser.add_argument(

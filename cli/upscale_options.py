@@ -19,7 +19,7 @@ from .device_options import inference_settings
 
 
 def add_upscale_options(parser: argparse.ArgumentParser) -> None:
-    """The options; their defaults are those of `UpscaleSettings`."""
+    """Add the options; their defaults are those of `UpscaleSettings`."""
     settings = UpscaleSettings()
     post = settings.postprocess
     parser.add_argument(
@@ -70,7 +70,7 @@ def add_upscale_options(parser: argparse.ArgumentParser) -> None:
 
 
 def upscale_settings(args: argparse.Namespace) -> UpscaleSettings:
-    """The settings of the arguments, with those of `add_inference_options`."""
+    """Return the settings, with those of the options of `add_inference_options`."""
     return replace(
         inference_settings(args),
         size=OutputSize(factor=args.scale, size=args.size),

@@ -28,7 +28,8 @@ class ClipError(Exception):
 def all_finite(values: Tensor) -> bool:
     """Return whether no value is NaN or infinite.
 
-    A sum is not finite if one of its terms is not. It takes a tenth of the time of a test of each value, and no memory.
+    The sum is tested, which is not finite if one of its terms is not: this takes a tenth of the time of a test of each
+    value, and no memory.
     """
     import torch
 
@@ -52,7 +53,7 @@ def check_fps(fps: Fraction | float) -> None:
 
 
 def parse_fps(fps: Fraction | float | str) -> Fraction:
-    """A frame rate as a quotient. Raises ClipError as `check_fps` does."""
+    """Convert a frame rate to a Fraction. Raises ClipError as `check_fps` does."""
     if isinstance(fps, str):
         try:
             # Exponents are left out: 1e999999999 would take hours to compute.

@@ -65,7 +65,7 @@ def to_tangents(matrices: Matrices) -> Tangents:
 
 
 def matrices_from_tangents(tangents: Tangents) -> Matrices:
-    """(..., 8) tangents -> (..., 3, 3)."""
+    """Convert tangents (..., 8) to matrices (..., 3, 3)."""
     t = np.asarray(tangents, dtype=np.float64)
     rotation, shear = np.exp(t[..., 3] + 1j * t[..., 2]), t[..., 4] + 1j * t[..., 5]
     m = np.empty((*t.shape[:-1], 3, 3))
@@ -149,7 +149,7 @@ def is_regular(matrices: Matrices, max_scale: float = 1e100) -> NDArray[np.bool_
 
 
 def normalize(matrices: Matrices) -> Matrices:
-    """The same homographies with m[2, 2] = 1."""
+    """Scale homographies so that m[2, 2] = 1."""
     return matrices / matrices[..., 2:3, 2:3]
 
 

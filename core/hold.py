@@ -1,4 +1,4 @@
-"""What a stabilization holds: background, foreground, or a tracked region."""
+"""Hold a part of the scene still: background, foreground, or a tracked region."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MIN_REGION_SHARE = 0.02  # of the frame's longer side: a smaller subject shows t
 
 
 class Hold(str, Enum):
-    """What a stabilization holds."""
+    """The part of the scene that a stabilization holds still."""
 
     AUTO = "auto"
     BACKGROUND = "background"

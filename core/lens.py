@@ -18,7 +18,7 @@ NEWTON_STEPS = 6  # from radius to angle: each squares the error
 
 
 class LensDetection(str, Enum):
-    """Where no lens is given."""
+    """Choices in place of a lens: detect one, or none."""
 
     AUTO = "auto"
     OFF = "off"

@@ -20,7 +20,8 @@ STRENGTHS = (0.75, 0.5, 0.25)
 def without_added_shake(correction: Correction) -> Correction:
     """Reduce corrections that would add shake, down to none.
 
-    correction: of measured poses; both paths are judged by them. Shots that gain from it are not changed.
+    correction: of measured poses; both paths are judged by them. Shots in which the correction reduces the shake are
+    not changed.
     """
     if correction.poses is None:
         return correction

@@ -1,4 +1,4 @@
-"""Detect cuts, duplicate frames and screens.
+"""Detect scene cuts, duplicate frames and screen recordings.
 
 All are properties of two neighboring frames, computed once while motion is measured. The results are stored in
 `Motion`, so that smoothing and zoom use the same shots.
@@ -33,7 +33,7 @@ def is_duplicate(first: Planes, second: Planes) -> bool:
 
 
 def is_screen(first: Planes, second: Planes) -> bool:
-    """Return whether two frames show a screen that no camera films.
+    """Return whether two frames are of a screen recording, without a camera.
 
     Luma is (H, W) in [0, 1]. Content that scrolls or plays in a window leaves whole rows and whole columns with sharp
     edges as they were. Under a moving camera nothing stays, and a logo or a ticker covers no row or no column. Bars of
@@ -51,14 +51,14 @@ def is_screen(first: Planes, second: Planes) -> bool:
 
 
 def is_cut(first: Planes, second: Planes, flow: Planes) -> bool:
-    """Return whether a new shot starts at the second frame.
+    """Return whether there is a scene cut between two frames.
 
     Luma is (H, W) in [0, 1]; flow is (2, H, W) in pixels, x and y.
 
-    After a cut no flow maps one frame onto the other, and neither are they alike as they are. The criterion is
-    correlation, not difference, so that a flash or a change of exposure, which keep the structure, are not cuts. Both
-    frames are reduced to a quarter of the size: noise averages out there, and details that the flow misplaces by a
-    pixel have no weight. Dark frames differ by little; they have to pass `are_unrelated` as well.
+    After a cut, no flow maps one frame onto the other, and the frames do not correlate without motion either. The
+    criterion is correlation, not difference, so that a flash or a change of exposure, which keep the structure, are not
+    cuts. Both frames are reduced to a quarter of the size: noise averages out there, and details that the flow
+    misplaces by a pixel have no weight. Dark frames differ by little; they have to pass `are_unrelated` as well.
     """
     reference, other = _downscale_by_4(first), _downscale_by_4(second)
     warped = _sample_bilinear(other, *(_downscale_by_4(flow) / 4))

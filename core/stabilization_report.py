@@ -35,9 +35,10 @@ class StabilizationReport:
     from a smooth motion, in pixels, by the measured motion: errors of the measurement are not included. None where all
     shots are too short to evaluate. keyframes: how many were followed. mesh: share of the frames, 0 to 1, that a mesh
     bends. field_of_view: of the lens, horizontally, in degrees; None for frames that were not turned along rays.
-    telemetry: what was made of a gyroscope, or None.
-    hold: what was held. held: the share of the frames, 0 to 1, in which it was; elsewhere the camera's motion was
-    followed. lost: these frames, as pairs of the first and the last. Of AUTO, 1 and none.
+    telemetry: how a gyroscope was used, or why not, in words; None without a search for one.
+    hold: the choice of what was held. held: share of the frames, 0 to 1, in which that was followed; in the others the
+    camera's motion was. lost: the ranges of these others, as pairs of first and last frame. For AUTO, held is 1 and
+    lost is empty.
     """
 
     zoom_mean: float

@@ -78,7 +78,7 @@ class Upscaler:
 
     @property
     def engine(self) -> str:
-        """What the last call ran on: "native", "torch" or for example "onnx (CPU)".
+        """The engine of the last call: "native", "torch" or for example "onnx (CPU)".
 
         The native engine runs float32 on a CPU, where it is built.
         """
@@ -86,9 +86,9 @@ class Upscaler:
 
     @property
     def has_native_engine(self) -> bool:
-        """Whether the native engine is built and runs this network.
+        """Whether the native engine is built and can run this network.
 
-        It does so in float32 on a CPU.
+        The engine runs float32 on a CPU only.
         """
         return self._dispatcher.ready
 
@@ -96,7 +96,7 @@ class Upscaler:
     def prefers_full_frames(self) -> bool:
         """Whether full frames are faster than tiles on a CPU.
 
-        So it is with the native engine, which reuses its memory.
+        They are with the native engine, which reuses its memory.
         """
         return self._dispatcher.ready
 
@@ -110,7 +110,7 @@ class Upscaler:
 
     @property
     def exact_halo(self) -> int:
-        """Input pixels around a window that its result depends on bit for bit.
+        """Input pixels around a window that a bit-identical result depends on.
 
         The window starts at a multiple of 12. Larger than `halo` with the native engine, whose rounding couples the
         pixels of a Winograd tile. 0 where it is not known or torch runs.

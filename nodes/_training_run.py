@@ -77,7 +77,8 @@ def draw_curves(config: TrainConfig, bicubic_psnr: float) -> Frames:
 def format_report(config: TrainConfig, models: Sequence[Path], sources: TrainingSources, bicubic_psnr: float) -> str:
     """Describe the finished run.
 
-    The files of the models, the PSNR of the first, the training data and the folder of the run.
+    It names the weight files, the PSNR of the first one, the training data and the folder of the run. bicubic_psnr: in
+    dB.
     """
     key = f"psnr/{config.network.scales[0]}x"
     scores = [line[key] for line in read_log(config.folder) if key in line]

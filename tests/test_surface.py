@@ -23,17 +23,17 @@ def test_all_exported_names_exist_and_have_docstrings(package):
 def test_the_surface_of_core():
     assert sorted(steadyscale.core.__all__) == sorted(
         {
-            "Alpha", "Border", "Clip", "ClipError", "ClipInfo", "ColorCorrection", "Correction", "CorruptionReport",
-            "Encoding", "Engine", "FlowMethod", "FlowModel", "Frames", "Hold", "ImageClip", "ImageModel", "JobPlan",
-            "Keyframe", "MeasureReport", "Motion", "OnDamage", "OutputSize", "Pipeline", "PostProcess", "Precision",
-            "Progress", "Region", "RegionMask", "Reuse", "RollingShutter", "ShardReport", "Smoothing",
-            "StabilizeSettings", "Strength", "TensorClip", "Tiling", "TimeRange", "Trajectory", "UpscaleSettings",
-            "UpscaleStats", "VideoClip", "VideoReport", "Warped", "adaptive_zoom", "correction", "enhance_video",
-            "estimate_motion", "flow_model", "flow_to_image", "inverse", "join_job", "limit_zoom", "load_path",
-            "measure_job", "open_clip", "parse_keyframes", "plan_job", "plan_stabilization", "plot_trajectory",
-            "read_keyframes", "run_shard", "save_path", "smooth", "stabilize_live", "stabilize_video",
-            "stream_motion", "upscale", "upscale_video", "warp", "with_border_zoom", "with_rolling_shutter",
-            "write_clip", "write_images", "write_video",
+            "Alpha", "BarDetection", "Bars", "Border", "Clip", "ClipError", "ClipInfo", "ColorCorrection", "Correction",
+            "CorruptionReport", "Encoding", "Engine", "FlowMethod", "FlowModel", "Frames", "Hold", "ImageClip",
+            "ImageModel", "JobPlan", "Keyframe", "Lens", "LensDetection", "MeasureReport", "MeshWarp", "Motion",
+            "OnDamage", "OutputSize", "Pipeline", "PostProcess", "Precision", "Progress", "Region", "RegionMask",
+            "Reuse", "RollingShutter", "ShardReport", "Smoothing", "StabilizeSettings", "Strength", "Telemetry",
+            "TensorClip", "Tiling", "TimeRange", "Trajectory", "UpscaleSettings", "UpscaleStats", "VideoClip",
+            "VideoReport", "Warped", "adaptive_zoom", "correction", "enhance_video", "estimate_motion", "flow_model",
+            "flow_to_image", "inverse", "join_job", "limit_zoom", "load_path", "measure_job", "open_clip",
+            "parse_keyframes", "plan_job", "plan_stabilization", "plot_trajectory", "read_keyframes", "run_shard",
+            "save_path", "smooth", "stabilize_live", "stabilize_video", "stream_motion", "upscale", "upscale_video",
+            "warp", "with_border_zoom", "with_rolling_shutter", "write_clip", "write_images", "write_video",
         }
     )  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""What a call of the high-level API does to a clip, and the pipeline that does it."""
+"""From the arguments of an API function to the pipeline that it runs."""
 
 from __future__ import annotations
 
@@ -48,9 +48,10 @@ class Processing:
 
 
 class BuiltPipeline(NamedTuple):
-    """A pipeline and what is reported of it.
+    """A pipeline, and the values that the report of its run needs.
 
-    stage: for progress. stats: the counters of its network. stabilization: what the stabilizer will do.
+    stage: name for progress reports. stats: counters of the network; None without upscaling. stabilization: report of
+    the planned stabilization; None without one.
     """
 
     pipeline: Pipeline
@@ -92,7 +93,10 @@ def upscale_with(pipeline: Pipeline, processing: Processing, device: str, stats:
 
 
 def find_model(pipeline: Pipeline, processing: Processing) -> Path:
-    """The weight file of what is no network yet; None takes what suits the factor."""
+    """Return the weight file of a model given by name or path.
+
+    Without a model, that is the bundled network for the scale factor.
+    """
     from ...models.zoo import zoo
 
     model = processing.model
@@ -114,7 +118,7 @@ def _check_aspect(small: Pipeline, large: Pipeline) -> None:
 def _check_stabilized_memory(pipeline: Pipeline, settings: StabilizeSettings) -> None:
     """Raise ClipError where the result, with its pad, will not fit into memory.
 
-    For a check before the motion is measured, with a correction that moves nothing.
+    Called before the motion is measured, with a correction that moves nothing.
     """
     still = Correction(np.eye(3)[None], [slice(0, 1)], pipeline.info)
     check_memory(pipeline.then(WarpOp(still, settings.border, settings.pad)))

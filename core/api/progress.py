@@ -49,7 +49,7 @@ class ProgressTracker:
             yield batch
 
     def track_clip(self, clip: Clip, stage: str) -> Clip:
-        """The same clip; each pass over it is reported as that stage."""
+        """Return the clip in a wrapper that reports each pass over it as this stage."""
         return _TrackedClip(clip, self, stage)
 
     def notify(self, message: str) -> None:

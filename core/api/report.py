@@ -33,7 +33,7 @@ ProgressCallback: TypeAlias = Callable[[Progress], None]
 
 @dataclass(frozen=True)
 class VideoReport:
-    """What a finished call read, wrote and used.
+    """Report of a finished call: what it read, wrote and used.
 
     command: "upscale", "stabilize" or "enhance". input: the source file, None for a clip that has none.
     frames_in, frames_out: frames read of the source, and written. info: of the written file, read from it.

@@ -65,8 +65,8 @@ class VideoRun:
     """A source that is open, and a target that can be written.
 
     `open_run` returns it. pipeline: the source, without operations. job: keeps finished work; None where the run is not
-    resumable. names: of the source and the target, for the report. leaves_job: whether the finished job is to be
-    removed by the caller.
+    resumable. names: of the source and the target, for the report. leaves_job: whether `open_run` removes the finished
+    job, after the target is uploaded.
     """
 
     def __init__(

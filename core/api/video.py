@@ -53,7 +53,7 @@ def upscale_video(
             `Pipeline` on one. A video may also be a URL, such as s3://bucket/clip.mp4 (extra `cloud`), of which
             a local copy is read.
         target: a video file (.mp4, .mkv, .mov, .m4v, .webm), or a folder or pattern for PNG images. It appears when
-            all of it is written and checked. A URL gets the video file then.
+            all of it is written and checked. If it is a URL, the file is then uploaded.
         model: a name from `steadyscale models list`, a weight file, or a network (`ImageModel`). None takes the
             bundled network that suits the factor.
         settings: output size, tiling, precision and post-processing. None takes the defaults: the network's own scale.
@@ -63,14 +63,14 @@ def upscale_video(
         bits: bits per channel of PNG images, 8 or 16; None takes 16 if the source has more than 8.
         fps: frames per second of a source of images; videos and clips state their own.
         max_pixels: the largest accepted width * height of a source that is a path.
-        on_damage: whether corrupt frames of a source that is a path end the call, or are concealed and counted.
+        on_damage: for a source that is a path: FAIL raises an error at a corrupt frame, KEEP conceals and counts it.
         hwaccel: what decodes a source that is a path: "none" (the CPU), "auto" (a GPU if one can), or FFmpeg's name of
-            a kind of device, such as "cuda". Where it does not work, the CPU decodes; the frames are the same.
+        a kind of device, such as "cuda". Where it does not work, the CPU decodes; the frames are the same.
         device: where the network runs: "auto" (a GPU if there is one), "cpu", "cuda", "cuda:1", or several GPUs that
             share the frames: "cuda:0,cuda:1".
         resumable: keep finished segments beside the target, so that the same call continues after a crash, a kill or
             a cancel. Needs a source that is a file, and a video file as the target.
-        job: the same, in this folder, or below this URL.
+        job: as `resumable`, with the segments in this folder or below this URL.
         segment_seconds: length of a segment: how much of the clip an interrupted run can lose.
         progress: called with each `Progress`. Whatever it raises cancels the call and is raised again here; nothing is
             written then, except for the segments of a resumable run.
@@ -119,9 +119,9 @@ def stabilize_video(
 
     Args:
         settings: smoothing, border, zoom and the like. None takes the defaults.
-        mask: what moves on its own and is not to be followed, people for instance: (N or 1, H, W), above 0.5 where
-            not to look; a function from the frame number to such a mask (not with `resumable`); or a file: one image
-            for all frames, or a video, folder or pattern with one mask for each.
+        mask: moving subjects, such as people, that the measurement of the camera motion ignores: (N or 1, H, W), above
+            0.5 on a subject; a function from the frame number to such a mask (not with `resumable`); or a file: one
+            image for all frames, or a video, folder or pattern with one mask for each.
         device: without effect. Motion is measured on the CPU, and frames are warped there, which takes less time than
             their transfer to a GPU.
         source, target, encoding, bits, fps, max_pixels, on_damage, hwaccel, resumable, job, segment_seconds, progress:

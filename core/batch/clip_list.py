@@ -42,7 +42,7 @@ def read_clip_list(clips: str | Path, folder: str | Path) -> list[ListedClip]:
     is needed. Paths of a list are relative to the list's folder.
     folder: where results go: under the name that a list states (out), or under the name of the source, as .mp4 where
     files of its type are not written. Folders within a folder, or below the fixed part of a pattern, are kept.
-    Both may be URLs: of objects whose names begin with it, of a pattern, or of a list.
+    Both may be URLs. A URL in place of a folder stands for all objects whose names begin with it.
     Raises ClipError with the line of a mistake, and where there are no clips.
     """
     path, results = parse_location(clips), _absolute(parse_location(folder))

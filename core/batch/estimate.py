@@ -1,7 +1,7 @@
 """Estimate the time, the size and the cost of a batch from a short measurement.
 
-The first frames of a clip are processed as in the batch, once half of them and once all; the difference is what a frame
-takes without loading and starting. Other clips are assumed to take as much for each pixel.
+The first frames of a clip are processed as in the batch, once half of them and once all; the difference is the time per
+frame without starting and loading. Other clips are assumed to take the same time per pixel.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ SAMPLE_FRAMES = 8
 
 @dataclass(frozen=True)
 class Rates:
-    """What processing takes, for clips with the same settings.
+    """Time and size per pixel, for clips with the same settings.
 
-    seconds, core_seconds: wall time and CPU time of all threads, for each source pixel of each frame. gpu_seconds: the
-    time that a GPU is occupied, likewise; 0 on a CPU. bytes: of the result, for each of its pixels. area: pixels of the
+    seconds, core_seconds, gpu_seconds: wall time, CPU time of all threads, and time that a GPU is occupied (0 on a
+    CPU), for each source pixel of each frame. bytes: size of the result for each of its pixels. area: pixels of the
     result for each pixel of the source. size: of the result (width, height), where the settings state it.
     """
 
@@ -52,7 +52,7 @@ class Rates:
 
 @dataclass(frozen=True)
 class Prices:
-    """Prices, in any currency.
+    """Prices of hardware and storage, in any currency.
 
     They are for an hour of a CPU core, an hour of a GPU, and 10^9 bytes of results.
     """
@@ -64,7 +64,7 @@ class Prices:
 
 @dataclass(frozen=True)
 class ClipEstimate:
-    """What one clip will take; `error` is a line where that cannot be known.
+    """Time and size of one result; `error` is one line where they cannot be estimated.
 
     width, height: of the source. hours: on one worker. bytes: of the result.
     """
@@ -153,7 +153,7 @@ def estimate_batch(
     For each group of clips with the same settings, the first frames of one of them are processed on this machine.
 
     Args:
-        device: where networks run. frames: how many are processed.
+        device: where networks run. frames: number of frames to process.
         rows: a file of benchmark results (`steadyscale bench --json`, or `bench/card.py`) of the machine that will run
             the network. Its time is taken from there, and only the other stages are measured here; they run beside it.
         workers: how many process clips at a time.
@@ -182,7 +182,7 @@ def estimate_batch(
 
 
 def estimate_clip(source: str, info: ClipInfo, rates: Rates, prices: Prices) -> ClipEstimate:
-    """What a clip will take by these rates."""
+    """Estimate the time and the size of a result from measured rates."""
     frames, pixels = info.length or 0, float(info.width * info.height)
     result = pixels * rates.area if rates.size is None else float(rates.size[0] * rates.size[1])
     hours, core_hours, gpu_hours = (
@@ -196,7 +196,7 @@ def estimate_clip(source: str, info: ClipInfo, rates: Rates, prices: Prices) -> 
 def measure_rates(
     task: ClipTask, clip: Clip, device: str, frames: int, rows: Sequence[Mapping[str, Any]] | None = None
 ) -> Rates:
-    """Process the first frames of a clip, and return what they took.
+    """Process the first frames of a clip, and return time and size per pixel.
 
     rows: as `read_rows` returns them, for the time of the network.
     """

@@ -126,7 +126,7 @@ def _serve(connection: Connection[Any, Any], device: str, threads: int, log_leve
 def limit_threads(count: int) -> None:
     """Limit the threads for computation of this process.
 
-    For the start of a process: torch must not be imported yet.
+    Call it at the start of a process, before torch is imported.
     """
     for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ[variable] = str(count)

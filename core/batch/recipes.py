@@ -16,9 +16,9 @@ class JobCommands:
     """The commands of the steps of a job.
 
     source, target, job: paths or URLs of the clip, its result and the folder of the job. measure, plan, shard, join:
-    words of the commands; measuring, which upscaling does without, and the shard find their number in the environment.
-    shards: how many of both. cpus, gpus: for each step that computes; motion is measured on the CPU, and the join
-    copies packets and takes one core.
+    words of the command of each step. measure: None without stabilization. `measure` and `shard` run `shards` times
+    each, and read their number from the environment. cpus, gpus: for each step that computes; motion is measured on the
+    CPU, and the join copies packets and takes one core.
     """
 
     source: str

@@ -28,8 +28,8 @@ SEND_SECONDS = 10.0  # between two times that the results are sent to a store; w
 class ResultLog:
     """The file of results, to which lines are only added.
 
-    path: in a store, where nothing can be added to an object, it is written anew: after a clip if SEND_SECONDS have
-    passed since the last time, and by `close`.
+    path: a file or a URL. Objects in a store cannot be appended to: the object is replaced after a clip if SEND_SECONDS
+    have passed since the last time, and by `close`.
     """
 
     def __init__(self, path: Location) -> None:
@@ -46,7 +46,7 @@ class ResultLog:
     def is_done(self, task: ClipTask) -> bool:
         """Whether the clip was processed with the same settings.
 
-        Neither its source nor its result may have changed since.
+        False if its source or its result has changed since then.
         """
         record = self._records.get(task.target)
         if record is None or record.get("status") != DONE or record.get("state") is None:
@@ -100,7 +100,7 @@ class ResultLog:
 def source_state(task: ClipTask) -> str | None:
     """Hash what the result depends on: source, settings, weight file.
 
-    None where the source is missing. Files go by size and time of the last change, objects by size and version.
+    None where the source is missing. Files are identified by size and modification time, objects by size and version.
     """
     settings = {name: repr(value) for name, value in sorted(task.arguments.items())}
     model, source = task.arguments.get("model"), parse_location(task.source)

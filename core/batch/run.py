@@ -49,7 +49,7 @@ BatchProgressCallback: TypeAlias = Callable[[BatchProgress], None]
 
 @dataclass(frozen=True)
 class BatchReport:
-    """What became of the clips of a batch.
+    """The outcome of a batch.
 
     done, failed: the records of the clips processed by this run, as in results.jsonl. skipped: targets that an earlier
     run had finished. results: the file of results.

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 def run_task(task: Task, device: str, progress: TaskProgress | None = None) -> TaskResult:
     """Run a task, and return its outcome.
 
-    device: where networks run. An error of the clip is returned; an interrupt, and what `progress` raises that is no
-    `Exception`, end the task.
+    device: where networks run. An `Exception` is returned in the outcome; others, such as KeyboardInterrupt, are
+    raised, also those of `progress`.
     """
     start = time.monotonic()
     try:
@@ -101,9 +101,9 @@ def _process_clip(task: ClipTask, device: str, progress: TaskProgress | None) ->
 
 
 def load_named_model(arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """The same arguments with the network in place of its name or path.
+    """Return the arguments with the loaded network in place of its name or path.
 
-    It is kept for the next clip.
+    The network is kept for the next clip.
     """
     model = arguments.get("model")
     if not isinstance(model, (str, Path)):

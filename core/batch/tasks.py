@@ -75,7 +75,7 @@ class TaskResult:
     """The outcome of a task.
 
     error: one line; empty if it succeeded. frames: computed or written. seconds: wall time, 0 for a task whose worker
-    died. shards: into how many a planned clip is divided; 0 for a clip that is done.
+    died. shards: number of shards of a planned clip; 0 for a clip that is done.
     """
 
     error: str = ""

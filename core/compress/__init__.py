@@ -2,7 +2,7 @@
 
 for report in compress(CompressSettings("teacher.safetensors", ("photographs/",), "small.safetensors", prune=0.5)):
     ...                                  # each item is one step; closing the generator leaves no files
-print(format_table(report.metrics), format_verdicts(report.verdicts), report.rejection or report.files, sep="\n")
+print(format_table(report.metrics), format_verdicts(report.verdicts), report.rejection or report.files, sep="\\n")
 """
 
 import warnings

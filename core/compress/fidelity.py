@@ -64,7 +64,7 @@ class _Crop:
 
 @dataclass(frozen=True)
 class _Statistics:
-    """What is compared of one model's outputs on all crops.
+    """Statistics of one model's outputs on all crops, for the comparison.
 
     images: results of the first views, in [0, 1]. phase_means (3, scale, scale), phase_energy (scale, scale): mean and
     mean square of the detail per sub-pixel phase. colors: (crops, 3), mean colors. flicker: rms.

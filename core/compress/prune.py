@@ -62,7 +62,7 @@ def pruned_width(features: int, fraction: float) -> int:
 def channel_importance(network: nn.Module, images: Sequence[Tensor]) -> dict[str, Tensor]:
     """Relative importance of the input channels of each convolution.
 
-    By name of the convolution: (in_channels,), sum 1.
+    Returns a vector (in_channels,) with the sum 1 for each name of a convolution.
     """
     sums: dict[str, Tensor] = {}  # (3, in_channels): count, sum, sum of squares
 

@@ -11,17 +11,17 @@ from .model_metrics import ModelMetrics
 
 @dataclass(frozen=True)
 class QualityLimits:
-    """What a compressed model may lose.
+    """Limits of the quality that a compressed model may lose.
 
     The quantities are those of `Fidelity` and `ModelMetrics`. min_kept: bicubic interpolation keeps 0; at 0.5 the
     errors are half of its. min_detail, max_detail: a tenth more or less is hardly visible; less is blur, more is
     ringing or noise. max_extra_grid, max_extra_unevenness: beyond the teacher's own, because a periodic pattern also
     has detail energy. The first is a constant one, visible in flat areas from about half a level on; the second one
-    whose sign follows the content. max_drift: in levels of 1/255; more is a tint. max_flicker: factor of the teacher's;
-    the excess is the error of the measurement. max_added_flicker: by how much that of a
-    teacher with little flicker may be exceeded instead: root of the difference of squares in levels; it is noise of
-    less than a level in each view. max_loss_db: of PSNR-Y to the ground truth, judged only where the teacher is better
-    than bicubic interpolation.
+    whose sign follows the content. max_drift: in levels of 1/255; more is a tint. max_flicker: as a factor of the
+    teacher's flicker; the excess is the error of the measurement. max_added_flicker: the limit for a teacher with
+    little flicker, where it allows more: root of the difference of the squares of both, in levels; 1.25 is noise of
+    less than a level in each view. max_loss_db: loss of PSNR-Y to the ground truth, judged only where the teacher is
+    better than bicubic interpolation.
     """
 
     min_kept: float = 0.5

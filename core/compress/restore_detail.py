@@ -57,7 +57,7 @@ def _find_gain(network: SRVGGNetCompact, teacher: nn.Module, images: Sequence[Te
     smooth = bicubic(network.scale)
     a, b, c = 0.0, 0.0, 0.0
     for image in images:
-        # The difference of two details: what is resized has to be within [0, 1].
+        # `detail` needs images within [0, 1], so the difference is taken after it.
         s, with_d, target = (detail(f(image).clamp(0, 1), network.scale) for f in (smooth, network, teacher))
         d = with_d - s
         a, b, c = a + float((d * d).sum()), b + 2 * float((s * d).sum()), c + float((s * s - target * target).sum())

@@ -69,7 +69,7 @@ class CompressSettings:
 
     @property
     def limits(self) -> QualityLimits:
-        """What the result may lose."""
+        """The limits that the result is judged by."""
         return QualityLimits(min_kept=self.min_kept, max_loss_db=self.max_loss_db)
 
     def output_path(self, tag: str, suffix: str = ".safetensors") -> Path:

@@ -61,10 +61,10 @@ def deflicker(
     confidence allow (motion/consistency.py). The first frame after a cut is not changed, and a bit-identical repeat of
     a frame gives the last result again.
 
-    Exposure is corrected apart from that, by a gain per color channel of the frame. That removes the flicker of lamps;
-    local flicker goes only as far as the range of the neighborhood allows. Fades and changes of light within 10 % per
-    frame are delayed by weight / (1 - weight) frames, one at strength 0.6; from 25 % on they are not delayed. Alpha is
-    blended like a color, without gain, and motion is not estimated where it hides the color.
+    Exposure is corrected apart from that, by a gain per color channel of the frame. This gain removes the flicker of
+    lamps; local flicker is removed only as far as the range of the neighborhood allows. Fades and changes of light
+    within 10 % per frame are delayed by weight / (1 - weight) frames, one at strength 0.6; from 25 % on they are not
+    delayed. Alpha is blended like a color, without gain, and motion is not estimated where it hides the color.
 
     Holds the last result in full and reduced size. Raises ClipError for frames of a wrong shape or with values that are
     not finite (they would spread), and ValueError for a strength outside 0 to 1.

@@ -1,9 +1,9 @@
 """Attempts at pieces, and claims: attempts that keep other processes away.
 
 Each attempt is a file of its own, created exclusively by the process that makes it and changed by no other. While it
-works on the piece, that process changes the file again and again. Another one that sees it unchanged for long enough,
-by its own clock, counts the attempt as failed and begins the next: clocks of two machines are never compared, and no
-lock is needed. If both go on after all, the later part replaces the earlier one, which is equal.
+works on the piece, that process changes the file again and again. Another process that sees the file unchanged for long
+enough, by its own clock, counts the attempt as failed and begins the next: clocks of two machines are never compared,
+and no lock is needed. If both processes finish the piece, the later part replaces an equal one.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ class Claims:
         return min(1.0, self._timeout / _BEATS_PER_TIMEOUT)
 
     def is_over(self, index: int) -> bool:
-        """Whether no process is at work on a piece, as far as can be seen."""
+        """Whether no process appears to work on a piece."""
         number = self._folder.last_attempt(index)
         return number == 0 or self._is_attempt_over(self._folder.attempt(index, number))
 

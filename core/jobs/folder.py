@@ -50,9 +50,9 @@ class Job:
         return self.times or Timestamps([*range(count)], [1] * count, 1 / fps, Fraction(0))
 
     def settings(self, **settings: object) -> dict[str, Any]:
-        """Return all that finished pieces depend on.
+        """Return the values that finished pieces depend on.
 
-        That is the source, the software, and `settings`.
+        They are the source, the software versions, and `settings`.
         """
         fingerprints = {name: fingerprint(value) for name, value in settings.items()}
         part = {"window": fingerprint(self.window)} if self.window else {}
@@ -78,7 +78,8 @@ def open_job(
 
     The folder is created if needed. It may be a URL; a store has no locks, so that two processes at once do the same
     work twice there. source: a video file, a folder of images or a pattern; its content is hashed.
-    window: the part of a video to process. is_shared: without its lock, beside other processes.
+    window: the part of a video to process. is_shared: do not lock the folder, so that other processes can use it at the
+    same time.
     Raises ClipError where another process holds the folder, or it contains other files or cannot be written to.
     """
     location, source = parse_location(folder), Path(source)
@@ -163,7 +164,7 @@ def _free_space_note(location: Location, error: BaseException | None) -> str:
 def _wrap_os_errors(folder: Location) -> Generator[None, None, None]:
     try:
         yield
-    except ClipError:  # that of a store is an OSError, too
+    except ClipError:  # StorageError is both: it must not be wrapped as an OSError
         raise
     except OSError as e:
         raise ClipError(

@@ -20,12 +20,12 @@ _PARTIAL_FILES = re.compile(r"\.(job|plan|joined|correction|motion-\d{5,}|segmen
 
 
 def check_job_folder(folder: Path) -> None:
-    """Raise ClipError for a folder of other files than those of a job."""
+    """Raise ClipError for a folder with files of which none is a job's."""
     check_job_names(folder, (file.name for file in folder.iterdir() if file.name != LOCK))
 
 
 def check_job_names(location: Location, names: Iterable[str]) -> None:
-    """Raise ClipError where none of the names is that of a file of a job.
+    """Raise ClipError if there are names and none is that of a job's file.
 
     names: of what is in a folder, or of the objects in a store.
     """

@@ -39,8 +39,8 @@ def join_parts(folder: JobFolder, plan: JobPlan, records: Sequence[dict[str, Any
     """Write the video `target` from all parts.
 
     The packets of the parts are copied, and those of the audio and subtitles of the source. The shards have decoded and
-    verified every frame; here packets, numbers, timestamps and ends are. The target appears complete or not at all, and
-    the parts stay. Raises ClipError.
+    verified every frame; the join verifies packets, numbers of frames, timestamps and ends. The target appears complete
+    or not at all, and the parts stay. Raises ClipError.
     """
     _check_free_space(records, target)
     partial, video_source = target, source if plan.is_video else None
@@ -64,7 +64,7 @@ def record_join(folder: JobFolder, plan: JobPlan, records: Sequence[dict[str, An
 def read_join(folder: JobFolder) -> tuple[JobPlan, list[dict[str, Any]]] | None:
     """Return the plan and the parts of a join that was killed while removing them.
 
-    None without one.
+    None if no join was interrupted.
     """
     joined = folder.read(JOINED)
     if joined is None or folder.exists(PLAN):  # With a plan, the job can be joined again, or it is a new one.

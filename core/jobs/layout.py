@@ -40,7 +40,7 @@ _HASH_DIGITS = 16  # of a file's hash, in its name
 
 
 class JobFolder:
-    """A folder that holds a job, or the objects of a store that do; see the module.
+    """The files of a job in a folder, or its objects in a store; see the module.
 
     path: of the folder, or the URL that the names of the objects begin with.
     """
@@ -105,7 +105,7 @@ class JobFolder:
     def part_folder(self, index: int) -> Generator[Path, None, None]:
         """Yield an empty folder to write a part into; it is removed when the block ends.
 
-        Those of dead processes of this machine are removed, too.
+        Folders of dead processes of this machine are removed, too.
         """
         if isinstance(self.path, ObjectUrl):
             with work_folder() as folder:
@@ -135,9 +135,9 @@ class JobFolder:
 
     @contextmanager
     def local_file(self, record: dict[str, Any]) -> Generator[Path | None, None, None]:
-        """Yield the path of a small file, its own or that of a copy.
+        """Yield a local path of a small file: the file itself, or a copy of the object.
 
-        None where its content is missing, or not that of the record.
+        None where the content is missing, or does not match the record.
         """
         if isinstance(self.path, Path):
             yield _verified(self.path / record["file"], record)
@@ -156,9 +156,9 @@ class JobFolder:
         return {"file": name, "bytes": size, "sha256": digest}
 
     def is_intact(self, record: dict[str, Any]) -> bool:
-        """Whether the file of a part is what its record states.
+        """Whether the file of a part matches its record.
 
-        Of an object only the size is compared; `local_parts` compares its content.
+        Only the size of an object is compared; `local_parts` compares the content.
         """
         try:
             if self._storage.size(record["file"]) != record["bytes"]:
@@ -171,7 +171,7 @@ class JobFolder:
 
     @contextmanager
     def local_parts(self, records: Sequence[dict[str, Any]]) -> Generator[list[Path], None, None]:
-        """Yield the paths of the files of intact parts: their own, or those of copies.
+        """Yield local paths of intact parts: the files, or copies of the objects.
 
         Copies are removed when the block ends. Raises ClipError for a damaged object, whose record is removed.
         """
@@ -219,8 +219,8 @@ class JobFolder:
     def remove(self) -> None:
         """Remove all files of the job, the plan first: without it nothing works on them.
 
-        Another process may do the same at the same time. What says that the job is joined is removed last, so that a
-        removal that is killed can be finished.
+        Another process may do the same at the same time. joined.json is removed last, so that a removal that is killed
+        can be finished.
         """
         with suppress(FileNotFoundError):
             self._storage.remove(PLAN)

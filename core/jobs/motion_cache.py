@@ -25,10 +25,10 @@ log = logging.getLogger(__name__)
 
 
 class MeasuredShare(NamedTuple):
-    """What `measure_share` did.
+    """Report of one call of `measure_share`.
 
-    computed: numbers of the pieces that it measured. frames: in these. missing: pieces of the clip that are not
-    measured. pieces: of the clip.
+    computed: numbers of the pieces that this call measured. frames: number of frames in these pieces. missing: number
+    of pieces of the clip that are not measured. pieces: number of pieces of the clip.
     """
 
     computed: list[int]
@@ -50,9 +50,9 @@ def cached_motion(
 ) -> Motion:
     """Estimate motion as `estimate_motion`, bit-identical, reusing stored pieces.
 
-    A stored piece whose state is not that in which the piece before it ends is measured again.
-    clip: reads the job's source. flow, side, mask, with_residuals: as for `estimate_motion`; the mask must be no
-    function. lens: where `clip` is the view of a lens (motion/lens_view.py).
+    A stored piece is measured again if its start state is not the end state of the piece before.
+    clip: reads the job's source. flow, side, mask, with_residuals: as for `estimate_motion`; the mask must not be a
+    function. lens: of the view, if `clip` is one (motion/lens_view.py).
     """
     pieces = MotionPieces(job, clip.info, flow, side, mask, segment_seconds, with_residuals=with_residuals, lens=lens)
     count, known = len(pieces.ranges), len(pieces)

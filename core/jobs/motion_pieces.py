@@ -1,8 +1,9 @@
 """Measured motion of the pieces of a clip, each in a file of its own.
 
 The estimate of a frame depends on a state that the frames before it leave: an inlier map, and the last steps. The file
-of a piece holds the state that it was measured from. It is the motion of the clip, bit for bit, exactly if that is the
-state in which the piece before it ends. So pieces can be measured in any order, from a state that is only assumed.
+of a piece holds the state that it was measured from. The motion in it is bit-identical to that of the whole clip
+exactly if this start state is the end state of the piece before. So pieces can be measured in any order, from a state
+that is only assumed.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ _COLUMNS = {
 
 
 class State(NamedTuple):
-    """What the estimate of a frame depends on, besides the frames.
+    """State of the motion estimate before a frame: what it depends on beside frames.
 
     recent: motion of up to LINK_FRAMES frames before it; None before the first frame.
     """
@@ -78,7 +79,7 @@ class MotionPiece:
             np.array_equal(self.start_map, state.inlier_map)
             and np.array_equal(own.steps[:count], recent.steps)
             and np.array_equal(_measured(own.agreement)[:count], _measured(recent.agreement))
-            and np.array_equal(own.confidence[1:count], recent.confidence[1:])  # that of a first frame is always 0
+            and np.array_equal(own.confidence[1:count], recent.confidence[1:])  # a first frame always has 0
         )
 
 
@@ -173,9 +174,9 @@ class MotionPieces:
         return State(_last_rows(before.motion, self.ranges[index].start - self.window(index).start), before.end_map)
 
     def warm_up(self, index: int, reader: FrameReader) -> State:
-        """Assume a state before a piece: that after WARM_UP_FRAMES.
+        """Approximate the state before a piece from the WARM_UP_FRAMES before it.
 
-        They are measured as if a clip began with them.
+        These frames are measured as if the clip began with them.
         """
         stop = self.ranges[index].start
         frames = range(self.warm_up_start(index), stop)

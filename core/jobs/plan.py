@@ -1,8 +1,8 @@
 """The plan of a job: all that its shards need besides the source and the weights.
 
 A plan is made by one process, which measures motion and computes one frame of the result. Its pieces are ranges of
-frames. What a piece looks like depends on the plan and the source only, not on who computes it, when, or after which
-other piece.
+frames. The frames of a piece depend on the plan and the source only, not on the process that computes it, the time, or
+the piece before.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class JobPlan:
-    """What is to be computed, and in which pieces.
+    """The plan of a job: pieces, settings, encoding and corrections.
 
     command: "upscale", "stabilize" or "enhance"; empty for a pipeline that only its own process can build. source,
     target: absolute paths where the plan was made, or URLs. arguments: JSON values from which `core.api` builds the
@@ -106,7 +106,7 @@ class JobPlan:
     def check_runtime(self, pipeline: Pipeline) -> None:
         """Raise ClipError where a network would run otherwise than planned.
 
-        That is another kind of device, another engine or other precisions.
+        The kind of device, the engine and the precisions are compared.
         """
         runtime = [operation.runtime for operation in upscale_ops(pipeline)]
         planned = self.settings.get("runtime", [])
@@ -140,9 +140,9 @@ def make_plan(
 ) -> JobPlan:
     """Plan the pieces of a pipeline, and write plan.json.
 
-    pipeline: with `with_stats`; its source reads the job's. A plan that is there already stays where it is for the same
-    result. Otherwise it is replaced, and the parts of the old one are removed, with a log message. source: what the
-    plan calls the source, if not by the path that the job reads.
+    pipeline: as `with_stats` returns it; it reads the source of the job. An existing plan stays if it is for the same
+    result. Otherwise it is replaced, its parts are removed, and this is logged. source: path or URL to store in the
+    plan; None stores the path that the job reads.
     Raises ClipError where the clip has no frames, or a correction is for another number of frames.
     """
     folder, times = JobFolder(job.location), job.timestamps(pipeline.info.fps)
@@ -230,7 +230,7 @@ def with_planned_warps(folder: JobFolder, plan: JobPlan, pipeline: Pipeline) -> 
 def with_stats(pipeline: Pipeline, *, are_new: bool = False) -> Pipeline:
     """The same pipeline; each of its networks counts what it does.
 
-    are_new: count from 0 on, apart from the given pipeline.
+    are_new: create new counters, rather than share those of the given pipeline.
     """
     operations = [
         replace(operation, stats=UpscaleStats())
@@ -329,7 +329,7 @@ def _save_plan(folder: JobFolder, plan: JobPlan) -> None:
 
 
 def encode_plan(plan: JobPlan) -> dict[str, Any]:
-    """The plan as JSON values."""
+    """Convert a plan to JSON values."""
     times, info, window = plan.times, plan.info, plan.window
     durations = [[value, len([*run])] for value, run in groupby(times.durations)]
     return {
@@ -360,7 +360,7 @@ def encode_plan(plan: JobPlan) -> dict[str, Any]:
 
 
 def decode_plan(document: dict[str, Any]) -> JobPlan:
-    """The plan that `encode_plan` was given."""
+    """Convert the JSON values of `encode_plan` to the plan."""
     info, window = document["info"], document["window"]
     return JobPlan(
         command=document["command"],

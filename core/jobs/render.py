@@ -18,8 +18,8 @@ from .segments import FrameReader
 def render_pieces(pipeline: Pipeline, pieces: Sequence[range], times: Timestamps) -> Generator[Frames, None, None]:
     """Yield the frames of these pieces of the result, one by one.
 
-    pipeline: as `resolve_zoom` returns it. pieces: ascending. times: of all frames. Of a video, decoding starts at the
-    key frame before the first frame that a piece depends on; neighboring pieces are read in one go.
+    pipeline: as `resolve_zoom` returns it. pieces: ascending. times: of all frames. A video is decoded from the key
+    frame before the first frame that a piece depends on; neighboring pieces are read in one go.
     Raises ClipError where the source has fewer or more frames than timestamps.
     """
     frame_count = len(times.starts)

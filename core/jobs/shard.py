@@ -58,7 +58,7 @@ class PieceError(ClipError):
 def finished_parts(folder: JobFolder, plan: JobPlan, indices: Sequence[int]) -> dict[int, dict[str, Any]]:
     """Return the records of the intact parts of these pieces.
 
-    Those of damaged parts are removed, so that they are computed again.
+    Records of damaged parts are removed, so that these are computed again.
     """
     records: dict[int, dict[str, Any]] = {}
     listed = folder.finished_records()
@@ -81,7 +81,7 @@ def read_part(folder: JobFolder, plan: JobPlan, index: int) -> dict[str, Any] | 
 
 
 def unfinished_parts(folder: JobFolder, plan: JobPlan, indices: Iterable[int]) -> list[int]:
-    """Return those of these pieces that have no part of this plan."""
+    """Return the pieces, of those given, that have no finished part of this plan."""
     listed = folder.finished_records()  # one request to a store, instead of one for each piece
     return [
         index for index in indices if folder.part_record(index) not in listed or read_part(folder, plan, index) is None
@@ -99,8 +99,9 @@ def compute_shard(
     """Compute the missing pieces of a shard; return their numbers.
 
     pipeline: as `with_planned_warps` returns it. A piece that fails is tried again after the others, MAX_ATTEMPTS times
-    in all, those of earlier runs included. is_cancelled: whether an error ends the run, as `progress` raised it.
-    Raises PieceError for the pieces that failed as often, when all others are finished.
+    in all, those of earlier runs included. is_cancelled: returns whether an error came from `progress`, and therefore
+    ends the run.
+    Raises PieceError for pieces that failed MAX_ATTEMPTS times, when all others are finished.
     """
     own = shard.pieces(len(plan.pieces))
     finished = finished_parts(folder, plan, own)
@@ -236,7 +237,7 @@ def raise_failures(folder: JobFolder, plan: JobPlan, indices: Sequence[int]) -> 
 
 
 def describe_piece(plan: JobPlan, index: int) -> str:
-    """Such as "piece 3 (frames 30 to 39)"."""
+    """Describe a piece, such as "piece 3 (frames 30 to 39)"."""
     piece = plan.pieces[index]
     return f"piece {index} (frames {piece.start} to {piece.stop - 1})"
 

@@ -1,7 +1,7 @@
-"""Replace the measured motion of the camera by that of what is to be held.
+"""Measure the motion of a held layer or subject, in place of the camera's.
 
-A second reading of the clip: the motion of the camera is known. Where what is to be held is not seen, the steps remain
-those of the camera, so that the path has no jumps.
+The clip is read a second time, with the motion of the camera known. Where the layer or subject is not visible, the
+steps of the camera are kept, so that the path has no jumps.
 """
 
 from __future__ import annotations
@@ -46,13 +46,14 @@ def hold_motion(
     side: int = WORKING_SIDE,
     mask: Masks | None = None,
 ) -> Motion:
-    """Return the motion of what is to be held, in place of that of the camera.
+    """Return the motion of the held layer or subject instead of the camera's.
 
-    motion: of the camera, as `estimate_motion` returns it. side, mask: as for it; the mask does not hide the region.
-    BACKGROUND: the layer that shakes least and reaches the edges of the frame. FOREGROUND: that which shakes most, as
-    near objects do, and is most central; where there is only one layer, that. REGION: the subject is held in position
-    only; the frame turns and zooms with the camera. It is tracked through its shot, and a mask per frame through all.
-    strength: REGION only, the share of the subject's own motion that is followed, 0 to 1.
+    motion: of the camera, as `estimate_motion` returns it. side, mask: as for `estimate_motion`; the mask does not hide
+    the region. BACKGROUND: the layer that shakes least and reaches the edges of the frame. FOREGROUND: the layer that
+    shakes most, as near objects do, and is most central; the only layer where there is one. REGION: the subject is held
+    in position only; the frame turns and zooms with the camera. A box or a single mask is tracked through its shot, a
+    mask per frame through all shots. strength: REGION only, the share of the subject's own motion that is followed, 0
+    to 1.
     Raises ClipError without OpenCV, and for a region outside the clip, or without texture.
     """
     hold = Hold(hold)

@@ -54,7 +54,7 @@ class LensView:
 
     @cached_property
     def camera(self) -> RayCamera:
-        """Of the area inside the bars."""
+        """The ray camera of the area inside the bars."""
         return RayCamera(self.lens, self.active.width)
 
     @cached_property
@@ -150,7 +150,7 @@ def sample_plane(plane: Plane, x: Coords, y: Coords) -> Plane:
 
 
 def view_masks(mask: Masks | None, view: LensView) -> Masks | None:
-    """The masks of a clip for its view."""
+    """Map the masks of a clip to its view."""
     if mask is None:
         return None
     if isinstance(mask, np.ndarray):

@@ -1,4 +1,4 @@
-"""Masks of what is not followed, or of what is held, read from images or a video."""
+"""Read masks of ignored or held subjects from images or a video."""
 
 from __future__ import annotations
 

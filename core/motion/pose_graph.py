@@ -1,8 +1,8 @@
 """Find wrong steps with measurements over more than one frame.
 
 Frames are the nodes of a graph, measured steps and links its edges. Where edges disagree, a robust least-squares fit
-decides which are wrong: those that do not close a loop with the others. So a flash does not end a shot, and the step
-into it is replaced by what a link across it leaves.
+decides which are wrong: those that do not close a loop with the others. So a flash does not end a shot: the step into
+it is computed from a link across it.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ Array = NDArray[np.float64]
 def solve_pose_graph(motion: Motion) -> Motion:
     """Return the motion with its doubtful steps resolved.
 
-    Cuts that a link bridges are none. Doubtful steps are fitted to the links; those that no link confirms get too
+    Cuts that a link bridges are removed. Doubtful steps are fitted to the links; those that no link confirms get too
     little confidence to be used. Links without motion mark a camera that stands still; its steps are the identity. The
     result has neither links nor agreements.
     """

@@ -24,7 +24,7 @@ MIN_BLOCKS = 14  # a tenth of the frame: fewer are a logo
 MAX_CHI_SQUARE = 18.5  # of four motions by noise: one in a thousand exceeds it
 MAX_MOTION_STD = 0.03  # standard error of the motion of all blocks, in pixels, above which it says nothing
 MIN_NOISE = 2e-4  # of luma in [0, 1]: rounding, of which flat frames have none either
-MAX_STILL_STEP = 1.2  # pixels at the corner: longer steps are not those of noise
+MAX_STILL_STEP = 1.2  # pixels at the corner: noise does not cause longer steps
 MIN_STILL_SECONDS = 1.0  # what rests for a shorter time is a reversal of the motion
 
 Array = NDArray[np.float64]
@@ -52,7 +52,7 @@ def is_still(first: GrayFrame, second: GrayFrame) -> bool:
 def _agree_with_rest(moved: Array, std: Array) -> bool:
     """Return whether displacements of noisy blocks are those of a still camera.
 
-    moved: (B, 2). By a fit of a shift, a turn and a zoom, each of which has to be zero within its error. std: (B,).
+    moved: (B, 2). A shift, a turn and a zoom are fitted; each has to be zero within its error. std: (B,).
     """
     rows, columns = BLOCKS
     x: Array = np.tile((np.arange(columns) + 0.5) * 2 / columns - 1, rows)
@@ -73,9 +73,9 @@ def _agree_with_rest(moved: Array, std: Array) -> bool:
 def block_displacements(first: GrayFrame, second: GrayFrame) -> tuple[Array, Array]:
     """Measure how far the content of each block moved.
 
-    By one Gauss-Newton step from no motion. Returns the displacements (B, 2) and their standard errors (B,), in pixels;
-    the error is infinite where there are too few pixels. Changes of exposure have no effect: gain and offset of each
-    block are solved jointly.
+    This is one Gauss-Newton step from no motion. Returns the displacements (B, 2) and their standard errors (B,), in
+    pixels; the error is infinite where there are too few pixels. Changes of exposure have no effect: gain and offset of
+    each block are solved jointly.
     """
     level, (height, width) = first.fine, first.plane.shape
     column = np.rint(level.x + (width / 2 - 0.5)).astype(np.intp)

@@ -80,7 +80,7 @@ class Evidence(NamedTuple):
 
     @property
     def is_clear(self) -> bool:
-        """Whether the step is better for so many pixels that it is not doubtful."""
+        """Whether so many pixels differ less along the step that it is beyond doubt."""
         return self.step_wins > CLEAR_WINS
 
     @property

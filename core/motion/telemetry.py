@@ -99,8 +99,9 @@ class _Match(NamedTuple):
 def fuse_gyro(motion: Motion, gyro: Gyro | str) -> Motion:
     """Return the motion with steps of the gyroscope where they are better.
 
-    gyro: or why there is none. `telemetry` of the result says what was done. The frames keep the last word on cuts.
-    Where their motion agrees closely with the gyroscope, only its outliers are replaced; else all steps are.
+    gyro: its samples, or the reason why there are none, in words. `telemetry` of the result says what was done. Cuts
+    are those of the frames. Where their motion agrees closely with the gyroscope, only its outliers are replaced; else
+    all steps are.
     """
     if isinstance(gyro, str):
         return replace(motion, telemetry=f"off: {gyro}")

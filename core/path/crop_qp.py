@@ -32,7 +32,7 @@ Array = NDArray[np.float64]
 
 
 class PathTarget(NamedTuple):
-    """What to prefer to the wanted views.
+    """Preferences of the solution other than the wanted views.
 
     In coordinates of `to_basis_coordinates`, as `x` in `_solve_qp`.
 

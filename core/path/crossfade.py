@@ -73,7 +73,7 @@ def _continued(poses: geometry.Matrices, middle: int) -> geometry.Matrices:
 def _mean_step(steps: NDArray[np.float64], gap: int) -> NDArray[np.float64]:
     """Return the mean of the steps (n, 8) around the one at `gap`.
 
-    That at an end is zero.
+    The step at an end is zero.
     """
     before = steps[gap - 1] if gap > 0 else np.zeros(8)
     after = steps[gap + 1] if gap + 1 < len(steps) else np.zeros(8)

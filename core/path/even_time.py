@@ -95,7 +95,7 @@ def even_grid(times: Array) -> Array:
 
 
 def separate(times: Array) -> Array:
-    """Move frames apart that are closer than `MIN_STEP`."""
+    """Move times (n,) apart that are closer than `MIN_STEP`."""
     steps = np.diff(times)
     return times if (steps >= MIN_STEP).all() else np.append(0.0, np.cumsum(np.maximum(steps, MIN_STEP)))
 

@@ -35,7 +35,7 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Keyframe:
-    """What a stabilization aims at from a time on.
+    """Values of the stabilization at one time.
 
     None leaves a value to the other keyframes.
 
@@ -149,7 +149,7 @@ def interpolate_keyframes(keyframes: Sequence[Keyframe], name: str, seconds: Arr
     """Interpolate the value of this name at times (N,) in seconds.
 
     Returns (N,), or (N, 2) for the center. A cubic curve through the keyframes that give it, with a continuous speed
-    and without overshoot (Fritsch and Butland, 1984). At least one keyframe has to.
+    and without overshoot (Fritsch and Butland, 1984). At least one keyframe must give it.
     """
     given = [keyframe for keyframe in keyframes if getattr(keyframe, name) is not None]
     times = np.array([keyframe.time for keyframe in given], np.float64)

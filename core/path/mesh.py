@@ -88,7 +88,7 @@ def quantize(offsets: MeshOffsets) -> MeshOffsets:
 def fill_unknown(residuals: MeshOffsets) -> MeshOffsets:
     """Replace NaN in residuals (N, *MESH_SHAPE, 2) by the mean of known neighbors.
 
-    Those of a frame without any become zero.
+    The residuals of a frame without known ones become zero.
     """
     filled = residuals
     for _ in range(max(MESH_SHAPE)):

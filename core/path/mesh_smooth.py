@@ -60,7 +60,7 @@ class MeshWarp(str, Enum):
 
 @dataclass(frozen=True)
 class Evidence:
-    """What speaks for a mesh in a shot.
+    """Measures by which a shot gets a mesh or none.
 
     deviation: root mean square over vertices and frames, in frame widths. shake_share: of its energy, that the shake of
     the camera explains. area: share of the vertices that deviate by `MIN_PIXELS`. gain: share of the deviation that the

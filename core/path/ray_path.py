@@ -2,8 +2,8 @@
 
 A path is planned on a plane, along which the sphere of directions rolls (ray_camera.py). Beside the measured path, at
 the distance of the correction, the sphere turns a little otherwise than the plane: of the shake, a fraction of about
-the square of that angle would remain. What the rotations of neighboring frames differ from the planned steps is known,
-so its fast part is taken back; its slow part is the curvature of the sphere.
+the square of that angle would remain. The difference between the rotations of neighboring frames and the planned steps
+is known: its fast part is removed; its slow part is the curvature of the sphere.
 """
 
 from __future__ import annotations

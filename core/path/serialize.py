@@ -36,7 +36,7 @@ from .trajectory import Correction, Trajectory
 
 FORMAT, FORMAT_VERSION = "steadyscale-path", 1
 _MAX_REASON = 200  # characters of an error, which may quote a value of the file
-MIN_STEP_SECONDS, MAX_SECONDS = 1e-6, 1e7  # between frames, and of a clip: other times are not those of a video
+MIN_STEP_SECONDS, MAX_SECONDS = 1e-6, 1e7  # between frames, and of a clip: beyond these, times are refused
 
 Savable: TypeAlias = Motion | Trajectory | Correction
 

@@ -72,8 +72,8 @@ def smooth(
     """Smooth a camera path, shot by shot.
 
     method: a `Smoothing`, or a function `(values, period) -> values`, see `Smoother`. LEARNED is only the name of such
-    a function: pass the result of `models.load_path_smoother().smoother(...)`. A function is called twice per shot with
-    the path as (n, 8) tangents (x and y in pixels, roll in radians, logarithm of the zoom, two of shear, two of
+    a function: pass the result of `models.load_path_smoother().make_smoother(...)`. A function is called twice per shot
+    with the path as (n, 8) tangents (x and y in pixels, roll in radians, logarithm of the zoom, two of shear, two of
     perspective), accumulated along the frame's own axes from about zero; it need not be linear.
     seconds: oscillations of the camera with a shorter period are removed; ignored by LOCKED.
     reference: for LOCKED, the frame whose view is kept in its shot, counted from 0; None, and other shots, keep the
@@ -98,7 +98,7 @@ def smooth(
     if method == Smoothing.LEARNED:
         raise ClipError(
             "the learned smoother is a network: instead of its name, pass "
-            "models.load_path_smoother().smoother(width, height, max_zoom) as the method"
+            "models.load_path_smoother().make_smoother(width, height, max_zoom) as the method"
         )
     poses = np.empty_like(trajectory.poses)
     for shot in trajectory.shots:

@@ -25,9 +25,9 @@ MIN_SAMPLE_SECONDS = 2.0  # duration of the frames after the first that are meas
 def estimate_memory(pipeline: Pipeline) -> float:
     """The peak memory of running a pipeline, in bytes, roughly.
 
-    Counted are the frames in flight and the tensors of the largest stage; networks state their memory, or it is
-    estimated, for the tiles that the free memory allows. Weights and what the program holds otherwise come on top, and
-    encoders hold up to 32 MB more, or 8 frames.
+    This is the sum of the frames in flight and the tensors of the largest stage; networks state their memory, or it is
+    estimated, for the tiles that the free memory allows. Not included are weights, other memory of the program, and
+    encoders, which hold up to 32 MB or 8 frames.
     """
     info = pipeline.source.info
     frames, stage = FRAMES_IN_FLIGHT * info.frame_bytes, 0.0
@@ -41,8 +41,8 @@ def estimate_memory(pipeline: Pipeline) -> float:
 def check_memory(pipeline: Pipeline) -> None:
     """Raise ClipError where the frames of a pipeline do not fit into the free memory.
 
-    For a check before any work: what runs out of memory later is killed by the system. Tiles are not counted, because
-    they shrink to what is left.
+    Call it before any work: the system kills a process that runs out of memory later. Tiles are not counted, because
+    they shrink to fit into the memory that is left.
     """
     before, after = pipeline.source.info, pipeline.info
     frames, free = FRAMES_IN_FLIGHT * before.frame_bytes, free_main_memory()

@@ -33,7 +33,7 @@ class Operation(ABC):
 
     @abstractmethod
     def run(self, frames: Iterator[Frames], input_info: ClipInfo, frame_offset: int = 0) -> Iterator[Frames]:
-        """Yield the processed frames, as many as come, of the size of `output_info`.
+        """Yield one processed frame per input frame, of the size of `output_info`.
 
         frame_offset: number of the first frame in its clip.
         """
@@ -84,14 +84,14 @@ class Operation(ABC):
         return self.estimate_memory(input_info)
 
     def motion_proxy(self, input_info: ClipInfo, proxy_info: ClipInfo) -> Operation | None:
-        """The operation for the small frames on which motion is measured.
+        """Return the operation for the small frames on which motion is measured.
 
-        None where measuring does not need it.
+        None where it does not change the motion.
         """
         return self
 
     def swap_with_warp(self, warp_op: WarpOp, input_info: ClipInfo) -> tuple[Operation, WarpOp] | None:
-        """The same two operations in the other order, for a clip that is warped before.
+        """Return this operation, and the warp before it, for the opposite order.
 
         None where the result would differ.
         """

@@ -1,6 +1,6 @@
 """A few frames from the middle of a clip, for a preview.
 
-Of a pipeline, no more is run than they need.
+Only the parts of a pipeline that these frames need are run.
 """
 
 from __future__ import annotations

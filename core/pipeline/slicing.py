@@ -27,9 +27,10 @@ def pipeline_shots(pipeline: Pipeline) -> list[slice]:
 
 
 def resolve_zoom(pipeline: Pipeline, frame_count: int) -> Pipeline:
-    """The same pipeline, with what depends on the whole clip computed once.
+    """Return the pipeline with its crop zoom, which depends on the whole clip, fixed.
 
-    That is the zoom of a crop. Raises ClipError where a correction is not for `frame_count` frames.
+    Ranges of frames can then be rendered independently. Raises ClipError where a correction is not for `frame_count`
+    frames.
     """
     operations: list[Operation] = []
     for operation, before in pipeline.iter_operations():

@@ -55,7 +55,7 @@ class UpscaleOp(Operation):
     def compute_device(self) -> torch.device:
         """The device of the network.
 
-        The CPU if there are several: they share frames that are there.
+        The CPU for several devices: they take frames from main memory.
         """
         devices = self._devices()
         return devices[0] if len(devices) == 1 else torch.device("cpu")
@@ -101,7 +101,7 @@ class UpscaleOp(Operation):
 
     @property
     def runtime(self) -> dict[str, object]:
-        """What will compute the frames, which results depend on by rounding.
+        """Describe what computes the frames; results depend on it by rounding.
 
         device: its kind. engine: "native", "torch" or "onnx". modes: the precisions that may be chosen.
         """

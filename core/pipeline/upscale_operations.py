@@ -25,8 +25,8 @@ def upscale_operations(
 ) -> tuple[Operation, ...]:
     """Return the operations that upscale, for `Pipeline.then`.
 
-    deflicker: strength of the motion-compensated temporal filter, 0 (none) to 1. Grain is added after it, because it
-    would average grain away. device, stats: as for `upscale`.
+    deflicker: strength of the motion-compensated temporal filter, 0 (none) to 1. Grain is added after the filter, which
+    would average it away. device, stats: as for `upscale`.
     Raises ValueError for a strength outside 0 to 1.
     """
     if not 0 <= deflicker <= 1:

@@ -1,7 +1,7 @@
 """Devices that networks run on: one class per kind.
 
-What differs between CUDA and ROCm, Apple's MPS, Intel's XPU, DirectML and other backends, and the CPU is here: dtypes,
-memory, streams, pinned memory, the errors that mean that memory ran out. Everything else treats devices alike.
+All differences between CUDA and ROCm, Apple's MPS, Intel's XPU, DirectML, other backends and the CPU are in this
+module: dtypes, memory, streams, pinned memory, out-of-memory errors. All other modules treat devices alike.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ class Accelerator:
     def has_tf32(self) -> bool:
         """Whether convolutions in float32 can run in TF32.
 
-        It has the precision of float16.
+        TF32 has the precision of float16 and the range of float32.
         """
         return False
 
@@ -193,7 +193,7 @@ class Accelerator:
     def collective_backend(self) -> str:
         """The backend of torch.distributed for tensors of this device.
 
-        Without one it is gloo, which is for those of the CPU.
+        For a device without one it is gloo, the backend for tensors on the CPU.
         """
         import torch.distributed as dist
 
@@ -205,7 +205,7 @@ class Accelerator:
     def empty_pinned(self, *shape: int, dtype: torch.dtype) -> Tensor:
         """Return an uninitialized CPU tensor in pinned memory.
 
-        It is transferred several times as fast. It is ordinary memory where there is no pinned memory.
+        Transfers from it are several times as fast. The memory is ordinary where the device has no pinned memory.
         """
         import torch
 

@@ -1,4 +1,4 @@
-"""The user's cache folder for files that can be made again."""
+"""The user's cache folder for files that can be recreated."""
 
 from __future__ import annotations
 

@@ -13,9 +13,9 @@ from .accelerator import Accelerator
 class CapturedGraph:
     """A function of one tensor, for one shape.
 
-    function: must have run with a tensor of that shape before, so that nothing is compiled or chosen any more. Its
-    memory belongs to the graph as long as that exists, and what it read, such as weights, is read at each replay.
-    Raises RuntimeError where the function waits for the device, and if memory runs out.
+    function: must have run with a tensor of that shape before, so that nothing is compiled or chosen any more. The
+    graph owns the memory of the captured work, and reads its other inputs, such as weights, at each replay. Raises
+    RuntimeError where the function waits for the device, and if memory runs out.
 
     Every call copies its input into the graph's memory and the result out of it: the next call overwrites both.
     """

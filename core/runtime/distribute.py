@@ -14,7 +14,7 @@ from .prefetch import POLL_SECONDS, Stage
 T = TypeVar("T")
 R = TypeVar("R")
 
-# Results of a worker that wait for those of the others, or are being computed.
+# Results of one worker that are being computed, or wait for earlier results of other workers.
 DEPTH = 2
 
 
@@ -25,9 +25,9 @@ def distribute(
 
     workers: each yields one result for each item that it reads, in order, and may read ahead. The next item goes to
     the worker that asks first. A worker waits while two of its results, those that it computes included, have not been
-    taken. `items` is read in their threads, in one at a time.
-    The first error of a worker or of `items` is raised here, in the place of the result that it prevents. That, closing
-    and dropping the result stop all workers within the item that they work on.
+    taken. `items` is read in the workers' threads, in one thread at a time.
+    The first error of a worker or of `items` is raised here, in place of the result that it prevents. Such an error,
+    and closing or dropping the generator, stop each worker within its current item.
     """
     return _distribute(_SharedItems(items), workers, name)
 

@@ -99,7 +99,7 @@ class Stage(Generic[T]):
     def close(self) -> None:
         """Stop, and wait until the thread has closed the stream.
 
-        Raises the error of that.
+        Raises an error that closing the stream raised.
         """
         self.stop()
         _join(self._worker, STOP_TIMEOUT_SECONDS)

@@ -158,13 +158,13 @@ class DelayedNumber:
         self._event = accelerator.record_event()
 
     def read(self) -> float:
-        """The number; waits for the device if it has not come that far."""
+        """Return the number; wait if the device has not computed it yet."""
         wait_for(self._event)
         return float(self._target[0])
 
 
 def wait_for(event: Any) -> None:
-    """Wait until the work before an event is done; None is an event that has passed."""
+    """Wait until the work before an event is done; return at once for None."""
     if event is not None and not event.query():
         event.synchronize()
 

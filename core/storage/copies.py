@@ -1,7 +1,7 @@
-"""Local copies of objects: sources that are read, and results that are sent.
+"""Local copies of objects in a store: download sources, upload results.
 
 Decoders and encoders work on files of this machine. A source is read from its store once for each process, as a whole:
-every run hashes all of it anyway. A result is sent when it is complete and verified.
+every run hashes all of it anyway. A result is uploaded when it is complete and verified.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _MAX_NAME, _MAX_SUFFIX = 60, 20  # characters, of up to four bytes; names of obj
 def work_folder() -> Generator[Path, None, None]:
     """Yield an empty folder in the cache folder; it is removed when the block ends.
 
-    Those of dead processes of this machine are removed, too.
+    Folders of dead processes of this machine are removed, too.
     """
     folder = cache_folder() / _COPIES
     try:
@@ -52,7 +52,7 @@ def work_folder() -> Generator[Path, None, None]:
 
 @contextmanager
 def local_source(source: str | Path | ObjectUrl) -> Generator[Path, None, None]:
-    """Yield the file of a source: its own path, or that of a copy of an object.
+    """Yield the local path of a source: the file itself, or a copy of the object.
 
     The last copy stays until this process copies another object or ends. Raises ClipError where there is no such
     object. Errors of the block name the URL instead of the copy.
@@ -67,10 +67,11 @@ def local_source(source: str | Path | ObjectUrl) -> Generator[Path, None, None]:
 
 @contextmanager
 def local_target(target: str | Path | ObjectUrl, *, keep_unsent: bool = True) -> Generator[Path, None, None]:
-    """Yield the path to write a result to: its own, or one whose file is then sent.
+    """Yield the local path to write a result to; upload it if the target is a URL.
 
-    It is sent where the block ends without an exception and has written it. keep_unsent: leave a result that could not
-    be sent on this machine, and name it in the error. Errors of the block name the URL instead of the file.
+    The upload follows if the block ends without an exception and has written the file. keep_unsent: keep a result that
+    could not be uploaded on this machine, and name its path in the error. Errors of the block name the URL instead of
+    the file.
     """
     location = parse_location(target)
     if isinstance(location, Path):
@@ -103,7 +104,7 @@ def object_state(url: ObjectUrl) -> ObjectState | None:
 def download(storage: ObjectStorage, name: str, target: Path, size: int) -> None:
     """Read an object of this size into a file.
 
-    Raises ClipError without the space, and where there is no such object.
+    Raises ClipError where the disk is too full, and where there is no such object.
     """
     free = shutil.disk_usage(target.parent).free
     if free < size:

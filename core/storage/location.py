@@ -31,7 +31,7 @@ class ObjectUrl:
 
     @property
     def name(self) -> str:
-        """What follows the last slash."""
+        """The part after the last slash."""
         return self.url.rstrip("/").rpartition("/")[2]
 
     @property
@@ -41,11 +41,11 @@ class ObjectUrl:
 
     @property
     def parent(self) -> ObjectUrl:
-        """The same without the name."""
+        """The URL without its name."""
         return ObjectUrl(self.url.rstrip("/").rpartition("/")[0])
 
     def with_name(self, name: str) -> ObjectUrl:
-        """The same with another name."""
+        """Return the URL with another name."""
         return self.parent / name
 
     def __truediv__(self, name: str) -> ObjectUrl:
@@ -64,7 +64,7 @@ def is_url(location: object) -> bool:
 
 
 def parse_location(location: str | Path | ObjectUrl) -> Location:
-    """Return the path or the URL that this is.
+    """Parse a location: a path, or the URL of an object in a store.
 
     A file URL is a path. Raises ClipError for a URL of another kind than those of STORE_PACKAGES, and for one that
     contains a password.
@@ -90,7 +90,7 @@ def parse_location(location: str | Path | ObjectUrl) -> Location:
 
 
 def absolute(location: str | Path | ObjectUrl) -> str:
-    """Return a name that holds in any working folder: an absolute path, or the URL."""
+    """Return the absolute path, or the URL: independent of the working folder."""
     parsed = parse_location(location)
     return str(parsed if isinstance(parsed, ObjectUrl) else parsed.absolute())
 

@@ -37,7 +37,7 @@ class StorageError(ClipError, OSError):
 
 
 class ObjectState(NamedTuple):
-    """The size of an object, and what changes with its content."""
+    """The size of an object, and its version, which changes with the content."""
 
     size: int
     version: str
@@ -54,7 +54,7 @@ class ObjectStorage:
         self._system, self._root = _open_file_system(location)
 
     def read(self, name: str) -> bytes:
-        """Raises FileNotFoundError where there is no such object."""
+        """Return the content. Raises FileNotFoundError where there is no such object."""
         return self._request("reading", name, lambda: self._system.cat_file(self._path(name)))
 
     def write(self, name: str, content: bytes) -> None:
@@ -98,7 +98,7 @@ class ObjectStorage:
         return None if state is None else state.size
 
     def names(self, folder: str = "", *, recursive: bool = False) -> list[str]:
-        """recursive: also those with more slashes."""
+        """Return the names, sorted. recursive: also names with more slashes."""
         try:
             if recursive:
                 found = self._request("listing", folder, lambda: self._system.find(self._path(folder), detail=True))
@@ -204,7 +204,7 @@ class ObjectStorage:
 
 
 def _permanent_cause(error: Exception) -> str:
-    """What to do about an error that no repetition removes; empty for others."""
+    """Return advice for an error that no repetition removes; empty for others."""
     if "Credential" in type(error).__name__ or "Token" in type(error).__name__:
         return (
             "set the credentials of the store in the environment, such as AWS_PROFILE, or AWS_ACCESS_KEY_ID and "

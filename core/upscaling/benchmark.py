@@ -34,7 +34,7 @@ _DTYPE_NAMES = {torch.float32: "fp32", torch.float16: "fp16", torch.bfloat16: "b
 
 @dataclass(frozen=True)
 class BenchmarkResult:
-    """What a benchmark measured.
+    """Speed and memory of a network, as a benchmark measured them.
 
     width, height: of the source frames, in pixels. scale: output size over input size.
     frames, seconds: number of timed frames, and their wall time. first: seconds of the first chunk, which also loads,

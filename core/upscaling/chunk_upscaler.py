@@ -1,6 +1,6 @@
 """Upscale the chunks of one stream.
 
-That is: load the network, choose mode and tiles, convert between frames and images.
+It loads the network, chooses precision and tiles, and converts between frames and images.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ class ChunkUpscaler:
     def compute(self, chunk: Frames, first_frame: int, compared: Sequence[Frames] = ()) -> Frames:
         """Upscale a chunk on its device.
 
-        Of a network that reads several frames, a chunk holds windows, see `frame_windows`.
+        For a network that reads several frames, a chunk holds windows, see `frame_windows`.
         compared: the same frames in one or more chunks, in which changes are found; empty: `chunk`.
         """
         traits, settings = self._traits, self._settings
@@ -129,7 +129,7 @@ class ChunkUpscaler:
     def compute_again(self, chunk: Frames, first_frame: int) -> Frames:
         """Upscale a chunk in full, and do not count it.
 
-        Of a chunk on the CPU only the tiles are moved to the device.
+        A chunk on the CPU is moved to the device tile by tile.
         """
         counted = replace(self._stats)
         self.reset()

@@ -17,9 +17,9 @@ from .chunk_upscaler import ChunkUpscaler
 class FrameGroup:
     """Frames to be computed at once.
 
-    frames: on the device where they fit there. first_frame: number of the first one in the clip. compared: the frames
-    in which changes are found, of one or more chunks: on the CPU where they came from there; a tensor that is the one
-    before is a repeat of it. sizes: of the chunks that they came in.
+    frames: on the device where they fit there. first_frame: number of the first one in the clip. compared: the same
+    frames for change detection, in one or more chunks, on the CPU if they came from there; the same tensor object twice
+    in a row is a repeated frame. sizes: of the chunks that they came in.
     """
 
     frames: Frames

@@ -2,7 +2,7 @@
 
 The network's result for a frame depends on the frames before and after it. Beyond the ends of the clip and of a shot
 the frames are mirrored, as the authors of such networks do it: mirrored frames have noise of their own, which repeated
-ones do not. What a window holds depends on its frames only, so a part of a clip has the windows of the whole.
+ones do not. A window depends on its frames only, so a part of a clip has the same windows as the whole.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ def _make_windows(
 ) -> Iterator[_Numbered]:
     """Yield the windows of the frames `wanted`, at most `size` at a time.
 
-    Those that are yielded at once have one shape.
+    Windows that are yielded at once have one shape.
     """
     rows: list[list[Frames]] = []
     start = wanted.start

@@ -63,7 +63,7 @@ class Precision(Enum):
 
 
 class Engine(Enum):
-    """What runs the network.
+    """The engine that runs the network.
 
     AUTO: on a CPU the native engine where it is built and knows the network, else torch. TORCH, NATIVE: always. ONNX:
     ONNX Runtime with the best provider for the device; torch where the network cannot be exported, the result differs
@@ -106,7 +106,7 @@ class Alpha(str, Enum):
 
 
 class ColorCorrection(Enum):
-    """The colors of the source that replace those of the result.
+    """Color correction: which colors of the source replace those of the result.
 
     Networks shift colors a little.
 
@@ -122,7 +122,7 @@ class ColorCorrection(Enum):
 @renamed_fields(colour="color_correction")
 @dataclass(frozen=True)
 class PostProcess:
-    """What is done to frames after the network; the defaults change nothing.
+    """Processing of frames after the network; the defaults change nothing.
 
     strength: 1 is the network alone, 0 an antialiased bicubic resize alone, between them a blend. color_correction:
     which colors of the source to keep. grain: film grain, 0 to 1 (very coarse), different in each frame and the same in

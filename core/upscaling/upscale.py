@@ -32,7 +32,7 @@ from .settings import UpscaleSettings, UpscaleStats
 
 log = logging.getLogger(__name__)
 
-_Numbered: TypeAlias = tuple[int, Frames]  # a chunk after the number of its first frame
+_Numbered: TypeAlias = tuple[int, Frames]  # (number of the first frame, chunk)
 
 
 @accept_deprecated_keywords
@@ -55,8 +55,8 @@ def upscale(
     device: where the network runs, None: where its weights are. The caller's module is not modified: for another device
     or dtype a replica runs, which lives as long as the stream. Several devices, such as "cuda:0,cuda:1", share the
     chunks: each takes the next one when it is ready, and reuses results among its own chunks only. Results are on the
-    CPU then. What `model` raises is raised within one tile. When
-    memory runs out, tiles shrink; no frame is lost or computed twice.
+    CPU then. Errors of `model` are raised within one tile. When memory runs out, tiles shrink; no frame is lost or
+    computed twice.
 
     Networks that read several frames (`ModelTraits.frames_context`) get those around each frame of the same shot,
     mirrored at its ends. Results are as many frames later as the network looks ahead, in chunks of at most the size

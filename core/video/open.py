@@ -55,7 +55,7 @@ def open_clip(
 def check_target(path: str | Path, *, encoding: Encoding | None = None, source: str | Path | None = None) -> None:
     """Raise the ClipError that `write_clip` would raise for this path.
 
-    For a check before any frame is computed.
+    Call it before any frame is computed.
     """
     check_name(path)
     path = _follow_link(Path(path))

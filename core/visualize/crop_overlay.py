@@ -36,7 +36,7 @@ def draw_crop_overlay(
 
     A white outline is the output frame. Red is outside it and is cropped; blue is inside it but outside the source, and
     is filled by the border. The canvas extends the frame by the blue area, by at most half the frame on each side.
-    pad: as for `warp`, in pixels of the frame. Of a correction with bars, the area inside them is drawn.
+    pad: as for `warp`, in pixels of the frame. If the correction has bars, the area inside them is drawn.
     Raises ClipError for a frame number outside the correction, and as `with_border_zoom` does.
     """
     height, width = frame.shape[-2:]

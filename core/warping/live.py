@@ -103,7 +103,7 @@ def stabilize_live(
     look_ahead: number of future frames that are used. With 0 the output lags behind every pan.
     max_zoom: corrections that would need more magnification are reduced; CROP always zooms in by it, because the
     future is unknown.
-    smoother: controls a virtual camera instead of Kalman, such as `models.load_path_smoother().driver`.
+    smoother: controls a virtual camera instead of Kalman, such as `models.load_path_smoother().make_controller`.
     strength: fraction of the correction per axis; None all of it.
     horizon: 0 to 1, fraction of the slow roll that is removed too. Level is the mean of the smooth roll of the shot so
     far.

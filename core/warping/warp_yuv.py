@@ -1,7 +1,7 @@
 """YUV warping plane by plane in the frames' own pixel format.
 
-Nothing is converted to RGB and back. The conversion costs more than the interpolation, and some color accuracy. Not for
-the border FILL; for YUV of 8 to 16 bits without alpha, with full or half chroma resolution.
+Nothing is converted to RGB and back, which would cost more time than the interpolation, and some color accuracy.
+Supported is YUV of 8 to 16 bits without alpha, with full or half chroma resolution, with all borders but FILL.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def can_warp_yuv(stream_format: StreamFormat, width: int, height: int, border: B
 def can_keep_bars(stream_format: StreamFormat, bars: Bars) -> bool:
     """Return whether `warp_yuv` keeps such bars.
 
-    Those of upright frames, with no pixel of chroma that belongs to a bar and to the image.
+    It does if frames are stored upright, and no pixel of chroma belongs to both a bar and the image.
     """
     subsample_x, subsample_y = chroma_subsampling(stream_format.pixel_format)
     is_even = (bars.left | bars.right) % subsample_x == (bars.top | bars.bottom) % subsample_y == 0

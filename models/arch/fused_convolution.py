@@ -87,9 +87,9 @@ def convolve(
 ) -> None:
     """Convolve channels of `source`, 3x3 with zero padding, into `target`.
 
-    Both from their first channel on. source, target: (B, h, w, channels) in channels_last buffers of the same strides;
-    the target may start at any channel of one, and may be that of the source where it is not read. weight: (3, 3, in,
-    out), contiguous. epilogue: LEAKY_RELU with this slope, RESIDUAL or OUTER_RESIDUAL with this scale. Sums are
+    source, target: (B, h, w, channels), views of channels_last buffers with the same strides, of which the first
+    channels are read and written. Both may be views of one buffer, if no channel is both read and written. weight: (3,
+    3, in, out), contiguous. epilogue: LEAKY_RELU with this slope, RESIDUAL or OUTER_RESIDUAL with this scale. Sums are
     float32; precision: of the products of float32, "ieee" or "tf32".
     """
     batch, height, width = source.shape[:3]

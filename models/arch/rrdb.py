@@ -210,7 +210,7 @@ def _add_scaled_residual(residual: Tensor, x: Tensor) -> Tensor:
 def pad_to_multiple(x: Tensor, multiple: int) -> Tensor:
     """Pad (B, C, h, w) at the right and bottom to multiples.
 
-    By reflection, or by repetition where sides are too short for it.
+    The padding is a reflection, or repetition where sides are too short for one.
     """
     height, width = x.shape[-2:]
     bottom, right = -height % multiple, -width % multiple

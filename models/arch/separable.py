@@ -1,4 +1,4 @@
-"""Depthwise-separable versions of both networks.
+"""Depthwise-separable versions of SRVGGNetCompact and RRDBNet.
 
 Each inner convolution is a depthwise 3x3, then a pointwise 1x1 convolution. A 3x3 convolution of c channels to c has 9
 c^2 weights; a depthwise 3x3 and a pointwise 1x1 (Sifre 2014; Howard et al. 2017, arXiv:1704.04861) have 9 c + c^2. They
@@ -158,7 +158,7 @@ def _svd(matrices: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def matches(state: StateDict) -> bool:
-    """Whether these weights belong to one of the two networks here."""
+    """Whether these weights belong to one of the two separable networks."""
     return any(key.endswith(".depthwise.weight") for key in state) and (_is_rrdb(state) or "body.0.weight" in state)
 
 

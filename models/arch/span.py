@@ -144,7 +144,7 @@ class SPAN(nn.Module):
         )
 
     def normalize(self, x: Tensor) -> Tensor:
-        """What the first convolution reads for an image."""
+        """Convert an image to the input of the first convolution."""
         return (x - x.new_tensor(RGB_MEAN).view(1, 3, 1, 1)) * IMAGE_RANGE if self.config.norm else x
 
     def forward(self, x: Tensor) -> Tensor:

@@ -166,7 +166,7 @@ def matches(state: StateDict) -> bool:
     first, last = state.get("conv_1.sk.weight"), state.get("upsampler.0.weight")
     if first is None or last is None or first.ndim != 4 or last.ndim != 4 or "conv_cat.weight" not in state:
         return False
-    # Even numbers of frames would be those of images that were pixel-unshuffled.
+    # An even multiple of 3 channels stands for pixel-unshuffled images, not for frames.
     return first.shape[1] > COLORS and first.shape[1] % (2 * COLORS) == COLORS and len(last) % COLORS == 0
 
 

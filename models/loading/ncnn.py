@@ -69,7 +69,7 @@ class Graph:
         self._node_ids: dict[Node, int] = {}
 
     def add(self, *node: Any) -> int:
-        """The id of a node, which is added unless it exists."""
+        """Return the id of this node; add it unless there is an equal one."""
         if node not in self._node_ids:
             self._node_ids[node] = len(self.nodes)
             self.nodes.append(node)

@@ -34,7 +34,7 @@ _HARMLESS_GLOBALS = (
 
 
 class Ignored:
-    """Stands for a value that is not read."""
+    """Placeholder for a value that is not read."""
 
     def __new__(cls, *_: Any, **__: Any) -> Ignored:
         return super().__new__(cls)

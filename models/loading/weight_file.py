@@ -233,8 +233,8 @@ _GENERATOR_PREFIXES = ("generator_ema.", "net_g_ema.", "params_ema.", "generator
 def unwrap_state_dict(content: Mapping[Any, Any]) -> Mapping[Any, Any]:
     """The innermost dictionary of tensors, without common key prefixes.
 
-    Prefixes are `module.` and others. Wrappers are `params_ema` (preferred), `params`, `state_dict` and others. Of a
-    checkpoint with several networks it is the generator, or its running average (`generator_ema.`).
+    Prefixes are `module.` and others. Wrappers are `params_ema` (preferred), `params`, `state_dict` and others. In a
+    checkpoint with several networks it is that of the generator, or of its running average (`generator_ema.`).
     """
     for _ in range(_MAX_WRAPPER_DEPTH):
         content = next((content[key] for key in _WRAPPER_KEYS if isinstance(content.get(key), Mapping)), content)

@@ -21,7 +21,7 @@ KERNEL_PART = 3  # side of the parts that a large kernel is cut into
 
 
 class Activation(IntEnum):
-    """What a 3x3 convolution does with its result; winograd/op.h explains them."""
+    """Activations after a 3x3 convolution; winograd/op.h explains them."""
 
     LINEAR = 0
     SILU = 1

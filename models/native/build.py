@@ -1,6 +1,6 @@
 """Find the compiled engine, or compile it for this CPU.
 
-That is done on request only, into the cache folder.
+It is compiled on request only, into the cache folder.
 """
 
 from __future__ import annotations

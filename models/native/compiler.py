@@ -60,7 +60,7 @@ def find_system_compiler() -> list[str] | None:
 def run_compiler(compiler: list[str], target_flags: tuple[str, ...], output: Path) -> str | None:
     """Compile the engine to `output`.
 
-    None on success, else the end of the compiler's error output. What zig caches is left beside the output.
+    Returns None on success, else the end of the compiler's error output. zig leaves its cache beside `output`.
     """
     command = [*compiler, *COMPILER_FLAGS, *target_flags, "-o", str(output), str(SOURCE)]
     zig_cache = str(output.with_name("zig-cache"))

@@ -132,7 +132,7 @@ class NativeDispatcher:
 
     @property
     def exact_halo(self) -> int:
-        """Input pixels around a window that its native result depends on bit for bit.
+        """Input pixels around a window that a bit-identical native result depends on.
 
         The window starts at a multiple of 6. 0 where that is not known or the engine does not run.
         """

@@ -1,8 +1,8 @@
 """A VIDEO that is rendered when its pixels are first needed.
 
-No consumer gets what another one's encoder left of the frames: a preview is fast and bad. A consumer that others are
-likely to follow (a preview, frames in memory, a crop) renders a lossless master, from which files are then encoded as
-they would be from the source. A part of the video is rendered on its own.
+No consumer reads a lossy file that was encoded for another one: a preview is encoded fast and badly. A consumer that
+others are likely to follow (a preview, frames in memory, a crop) renders a lossless master, from which files are then
+encoded as they would be from the source. A part of the video is rendered on its own.
 """
 
 from __future__ import annotations

@@ -95,7 +95,7 @@ class TrimmedVideo(Input.Video):
         self.render().save_to(path, *args, **kwargs)
 
     def render(self) -> LazyVideo:
-        """The part as a video on its own."""
+        """Return the part as a video of its own, cut from the lossless master."""
         if self._part is None:
             self._part = self._video.trim_master(TimeRange(self._start, self._duration))
         return self._part

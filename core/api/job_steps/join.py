@@ -34,11 +34,11 @@ def join_job(
 
     Args:
         job: the folder of the job.
-        target, source: where this machine has them, if not where the plan was made.
+        target, source: their paths on this machine, if they differ from those in the plan.
         keep_files: leave the job's files, so that it can be joined again.
 
     Returns:
-        What the shards read, wrote and used, all together; the time and the memory are those of the join.
+        The report of all shards together; its time and peak memory are those of the join alone.
 
     Raises:
         ClipError: pieces are missing or damaged, or the source has changed; the message names the pieces.

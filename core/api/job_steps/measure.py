@@ -1,4 +1,4 @@
-"""The first step of a job, if it stabilizes: its motion, in shares."""
+"""The first step of a job that stabilizes: measure motion, divided into shares."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ def measure_job(
         measure_job("shaky.mp4", "shared/job", 0, 2)  # and, elsewhere, measure_job("shaky.mp4", "shared/job", 1, 2)
         plan_job("shaky.mp4", "large.mp4", "shared/job", model="steadyscale-2x")
 
-    `plan_job` with the same arguments then measures only what is missing, and gets the motion that it would measure
-    itself, bit for bit. Without this step it measures all of it.
+    `plan_job` with the same arguments then measures only the missing parts. The motion is bit-identical to one that
+    `plan_job` measures alone, which it does without this step.
 
     Args:
         job: the folder of the job, or its URL; the folder is created if needed.
-        index, count: which share, of how many: a run of neighboring pieces.
+        index, count: number of the share, from 0, and number of shares. A share is a run of neighboring pieces.
         source, stabilization, mask, fps, max_pixels, on_damage, hwaccel, segment_seconds, progress: as for `plan_job`.
 
     Returns:

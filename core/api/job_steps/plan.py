@@ -56,13 +56,13 @@ def plan_job(
     The machine must be of the kind that computes the shards. Planning again with the same arguments changes nothing.
 
     Args:
-        source: a video file, or images. target: a video file. Both are found in the plan; `run_shard` and `join_job`
-            take other paths where another machine has them elsewhere.
-        job: the folder of the job, on a disk that all machines share; it is created if needed. Each of the three may
-            be a URL, such as s3://bucket/clip.mp4; see `upscale_video`.
-        command: "upscale", "stabilize" or "enhance": which of the three functions the job is a call of.
+        source: a video file, or images. target: a video file. The plan stores both paths; `run_shard` and `join_job`
+            accept other ones, for a machine that has the files elsewhere.
+        job: the folder of the job, on a disk that all machines share; it is created if needed. Source, target and job
+            may be URLs, such as s3://bucket/clip.mp4; see `upscale_video`.
+        command: "upscale", "stabilize" or "enhance": the function of the API that the job runs.
         model: a name or a weight file.
-        mask: as for `stabilize_video`, but no function.
+        mask: as for `stabilize_video`, but not a function.
         upscaling, stabilization, deflicker, encoding, fps, max_pixels, on_damage, hwaccel, device, segment_seconds,
             progress:
             as for `enhance_video`.

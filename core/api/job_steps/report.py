@@ -1,4 +1,4 @@
-"""What the steps of a job did."""
+"""Reports of the steps of a job."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from dataclasses import asdict, dataclass
 
 @dataclass(frozen=True)
 class ShardReport:
-    """What a call of `run_shard` did.
+    """Report of one call of `run_shard`.
 
-    computed: numbers of the pieces that it computed. frames: in these. missing: pieces of the whole job that are not
-    finished. pieces: of the job. seconds: wall-clock time.
+    computed: numbers of the pieces that this call computed. frames: number of frames in these pieces. missing: number
+    of pieces of the whole job that are not finished. pieces: number of pieces of the job. seconds: wall-clock time.
     """
 
     computed: list[int]
@@ -37,7 +37,7 @@ class ShardReport:
 
 
 class MeasureReport(ShardReport):
-    """What a call of `measure_job` did, likewise."""
+    """Report of one call of `measure_job`, with the same fields for measured pieces."""
 
     def __str__(self) -> str:
         """One line.

@@ -39,17 +39,17 @@ def run_shard(
 ) -> ShardReport:
     """Compute a shard of a planned job.
 
-    These are the pieces whose number is `index` modulo `count`.
+    The shard has the pieces whose number is `index` modulo `count`.
     Pieces that are finished are not computed again, so a shard that was killed is simply run again.
 
     Args:
         job: the folder of the job.
-        index, count: which shard, of how many; 0 and 1 take all pieces.
+        index, count: number of the shard, from 0, and number of shards; 0 and 1 compute all pieces.
         claim: take any piece that no other process has claimed, rather than a fixed share. Index and count do not
             matter then. Returns when all pieces are finished.
         claim_timeout: seconds after which the piece of a worker that has vanished is taken over.
-        source, model: where this machine has the source and the weights, if not where the plan was made. Their content
-            is compared with that in the plan.
+        source, model: paths of the source and the weights on this machine, if they differ from those in the plan. Their
+            content is compared with that in the plan.
         device: as for `enhance_video`; None takes that of the plan.
         progress: called with each `Progress`. Whatever it raises cancels the call; finished pieces stay.
 

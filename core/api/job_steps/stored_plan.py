@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 def load_job_plan(folder: JobFolder) -> JobPlan:
-    """The plan of a job; ClipError where there is none that `plan_job` wrote."""
+    """Load the plan of a job. Raises ClipError unless `plan_job` has written one."""
     from ...jobs.plan import load_plan
 
     plan = load_plan(folder)
@@ -58,7 +58,7 @@ def check_source(path: Path, plan: JobPlan) -> None:
 
 
 def decode_stabilization(document: dict[str, Any]) -> StabilizationReport:
-    """The report in a plan's arguments."""
+    """Convert JSON values in a plan to the report of a stabilization."""
     values = dict(document)
     if values["bars"] is not None:
         values["bars"] = Bars(**values["bars"])
@@ -66,7 +66,7 @@ def decode_stabilization(document: dict[str, Any]) -> StabilizationReport:
 
 
 def encode_upscaling(settings: UpscaleSettings) -> dict[str, Any]:
-    """Settings as JSON values."""
+    """Convert settings to JSON values."""
     document = asdict(settings)
     for name in ("precision", "alpha", "engine"):
         document[name] = document[name].value
@@ -75,7 +75,7 @@ def encode_upscaling(settings: UpscaleSettings) -> dict[str, Any]:
 
 
 def decode_upscaling(document: dict[str, Any]) -> UpscaleSettings:
-    """Settings that `encode_upscaling` wrote."""
+    """Convert the JSON values of `encode_upscaling` to settings."""
     size, post = document["size"], document["postprocess"]
     return UpscaleSettings(
         size=OutputSize(size["factor"], None if size["size"] is None else tuple(size["size"])),

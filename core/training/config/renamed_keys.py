@@ -107,7 +107,7 @@ ADDED_KEYS: Mapping[str, object] = {
 
 
 def hash_text(table: Mapping[str, Any]) -> str:
-    """Return settings as text under their first names, to be hashed.
+    """Return settings as text with their original keys, as the input of a hash.
 
     table: as `to_table` gives it. The text of unchanged settings stays the same when a field is renamed, so that runs
     keep the folders that are named after its hash. A field that was added later is left out while it has its default;

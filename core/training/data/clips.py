@@ -37,7 +37,7 @@ def simulate_camera(image: Tensor, size: int, frames: int, rng: np.random.Genera
     """Film an image with a panning, shaking camera.
 
     (3, S, S) in [0, 1] -> (frames, 3, size, size), sampled bicubically; S is `size` + 2 `camera_margin`. The camera is
-    centered on the image in the middle of the clip. What lies outside, which a roll may show, is mirrored.
+    centered on the image in the middle of the clip. The area outside, which a roll may show, is mirrored.
     """
     steps = np.arange(frames) - (frames - 1) / 2
     shift = steps[:, None] * rng.uniform(-MAX_PAN, MAX_PAN, 2) + rng.uniform(-MAX_SHAKE, MAX_SHAKE, (frames, 2))

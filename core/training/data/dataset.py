@@ -232,7 +232,7 @@ def _draw_position(
 def _mean_gradient(crop: Tensor) -> float:
     """Mean absolute difference of adjacent pixels.
 
-    Of the green channel, on every second row and column for speed.
+    It is computed on the green channel, on every second row and column for speed.
     """
     green = crop[1, ::2, ::2].short()
     return float((green[1:] - green[:-1]).abs().float().mean() + (green[:, 1:] - green[:, :-1]).abs().float().mean())

@@ -31,7 +31,7 @@ class Tracker(Protocol):
         ...
 
     def close(self) -> None:
-        """Write what is buffered."""
+        """Flush buffered values and end the log."""
         ...
 
 

@@ -83,7 +83,7 @@ def total_variation(pred: Tensor) -> Tensor:
 
 @_in_full_precision
 def frequency(pred: Tensor, target: Tensor, kind: FrequencyLossKind = FrequencyLossKind.COMPLEX) -> Tensor:
-    """Distance of the spectra F.
+    """Distance between the Fourier spectra F of two images.
 
     F is the orthonormal rfft2, so that the loss does not grow with the image size.
 

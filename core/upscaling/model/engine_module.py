@@ -21,7 +21,7 @@ class EngineModule(nn.Module):
 
     @property
     def engine(self) -> str:
-        """What runs, for reports."""
+        """The engine that runs, for reports."""
         return "torch"
 
     def forward(self, image: Tensor, *args: object, **kwargs: object) -> Tensor:

@@ -37,7 +37,7 @@ log = logging.getLogger(__name__)
 CALLS_BEFORE_TRIAL = 16
 # The same where a trial of the same network, device and shape has ended already.
 CALLS_BEFORE_KNOWN_WAY = 1
-# Shapes for which ways are prepared. A stream has few: that of its tiles, and that of its last batch.
+# Shapes for which ways are prepared. A stream has few: one of its tiles, and one of its last batch.
 MAX_SHAPES = 3
 # Another way must take less than this share of the time, because time is measured with an error.
 MAX_TIME_SHARE = 0.95
@@ -52,7 +52,7 @@ _Run: TypeAlias = Callable[[Tensor], Tensor]
 
 
 class _Case(NamedTuple):
-    """What a way is chosen for."""
+    """Properties of the input for which a way is chosen."""
 
     shape: tuple[int, ...]
     dtype: torch.dtype
@@ -61,9 +61,9 @@ class _Case(NamedTuple):
 
 @dataclass(frozen=True)
 class Way:
-    """How a case runs.
+    """One way to run the module.
 
-    name: torch, planar or that of an alternative of the module.
+    name: torch, planar, or the name of an alternative that the module offers.
     """
 
     name: str = TORCH
@@ -133,7 +133,7 @@ class FastestModule(EngineModule):
         return self.module(image)
 
     def way_for(self, image: Tensor) -> Way:
-        """How an image like this runs now."""
+        """Return the way in which images of this shape and dtype run now."""
         prepared = self._prepared.get(self._case_of(image))
         return Way() if prepared is None else prepared.way
 

@@ -152,12 +152,13 @@ class ModelRunner:
 
     @torch.inference_mode()
     def update_regions(self, image: Tensor, stage_rects: Sequence[Sequence[Rect]], out: Tensor, scale: int) -> bool:
-        """Update the result for another image where this image differs.
+        """Update the result for an earlier image where this image differs from it.
 
-        out: that result, clamped, (1, C, h * scale, w * scale), updated in place.
+        out: the result for the earlier image, clamped, (1, C, h * scale, w * scale); updated in place.
 
-        stage_rects: for each of `roi_stages` the regions that a difference may change. False where the model cannot, or
-        where it has no activations cached and the first stage does not cover the frame; run the last regions then.
+        stage_rects: for each of `roi_stages` the regions that a difference may change. Returns False where the model
+        cannot do this, or where it has no activations cached and the first stage does not cover the frame; the caller
+        then computes the regions of the last stage.
         """
         if not self.roi_stages:
             return False

@@ -56,17 +56,17 @@ class ModelTraits:
     scale: output size over input size. name: for people. in_channels: of a frame: 1 (gray), 3 (RGB) or 4 (RGBA).
     frames_context: number of frames before and after the one that is upscaled that the network reads as well.
     halo: radius of the receptive field, in input pixels.
-    exact_halo: radius, in input pixels, that changes a result of the native CPU engine by rounding, for windows that
-    start at multiples of 12; 0 where torch does the work.
+    exact_halo: input pixels around a window that make its result on the native CPU engine bit-identical to that of the
+    full frame, for windows that start at multiples of 12; 0 where torch runs the network.
     has_native_engine: whether it brings a CPU engine of its own that runs it in float32.
     supports_half: whether float16 is worth a try. prefers_full_frames: whether tiles gain nothing on a CPU.
-    multiple: of pixels, that the sides and positions of tiles should be. never_tiled: whether the network cuts tiles
-    itself. blends_tiles: whether the result for a tile depends on all of it: networks with windows, or with
-    operations over the whole input, such as its mean.
+    multiple: sides and positions of tiles should be multiples of this number of pixels. never_tiled: whether the
+    network cuts tiles itself. blends_tiles: whether the result for a tile depends on all of it: networks with windows,
+    or with operations over the whole input, such as its mean.
     activation_bytes: float32 activations per input pixel, None if not declared.
     layer_bytes: float32 output of the widest layer, per pixel.
 
-    Of the outermost wrapper alone, because a wrapper may change what goes in and comes out:
+    Read from the outermost wrapper only, because a wrapper may change input and output:
     supports_roi: the model takes `roi=(rows, columns)`, slices of its input, computes no more than that part of the
     result, and may put it, clamped to [0, 1], into the tensor passed as `out`, which it then returns.
     roi_stages: radius of a change, in input pixels, in the cached middle and at the end of the network, for models with
@@ -112,8 +112,8 @@ def read_traits(model: ImageModel) -> ModelTraits:
 
     They are those of the outermost wrapper that has them, or the defaults.
 
-    Raises ClipError for a number of channels other than 1, 3 and 4, for one that the network changes, and for several
-    frames of other than RGB.
+    Raises ClipError for a number of channels other than 1, 3 and 4, for a network whose output has another number than
+    its input, and for a network of several frames that are not RGB.
     """
     module = find_module(model)
     channels = int(_find(model, "in_channels", "input_channels", default=3))
@@ -160,14 +160,15 @@ def read_traits(model: ImageModel) -> ModelTraits:
 def _has_global_operation(module: nn.Module | None) -> bool:
     """Whether a layer looks at its whole input.
 
-    That is a pooling to a fixed size, as in channel attention, a softmax, or the statistics of a group norm.
+    Such operations are a pooling to a fixed size, as in channel attention, a softmax, and the statistics of a group
+    norm.
     """
     kinds = (nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d, nn.Softmax, nn.MultiheadAttention, nn.GroupNorm)
     return module is not None and any(isinstance(layer, kinds) for layer in module.modules())
 
 
 def read_engine(model: object) -> str:
-    """The engine of the last call, which changes, unlike a trait.
+    """Return the engine of the last call: unlike a trait, it changes between calls.
 
     "torch", "native" or for example "onnx (CPU)".
     """

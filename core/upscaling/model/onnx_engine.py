@@ -28,8 +28,8 @@ MIN_CONTRAST = 0.02
 class OnnxModule(EngineModule):
     """A module as ONNX Runtime runs it; in torch where that is not possible.
 
-    plain: the module in torch, on the device that inputs are on and in their dtype. original: the same with all its
-    precision, for the self-check. Neither is modified.
+    plain: the module in torch, on the device that inputs are on and in their dtype. original: the module with its
+    weights as loaded, for the self-check. Neither is modified.
 
     The first shape gets a session at once, others when they have come up often. The first input of a session also runs
     in torch in float32; if the results differ too much, or the provider fails there, the next one is tried. When none

@@ -55,9 +55,9 @@ def export_graph(
 def cached_graph(module: nn.Module, weights: str, like: Tensor) -> Path:
     """Return the file of a module's graph for inputs like this one.
 
-    That is of its shape, dtype and type of device. It is exported if it is not in the cache. The folder of the file
-    belongs to the graph, and may take engines that are made from it. weights: `fingerprint_module` of the module, whose
-    parameters have the dtype and the device of `like`.
+    The graph suits the shape, dtype and type of device of `like`, and is exported if it is not in the cache. Its file
+    has a folder of its own, in which engines compiled from it may be stored. weights: `fingerprint_module` of the
+    module, whose parameters have the dtype and the device of `like`.
     """
     key = f"{weights} {tuple(like.shape)} {like.dtype} {like.device.type} {OPSET} {torch.__version__}"
     folder = cache_folder() / "onnx" / hashlib.sha256(key.encode()).hexdigest()[:32]

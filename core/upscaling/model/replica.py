@@ -148,7 +148,7 @@ def _replicate(
 ) -> nn.Module:
     """Copy a module in evaluation mode.
 
-    convert: makes the tensors of the copy. By default those that fit already are shared, like all other attributes.
+    convert: makes the tensors of the copy. By default tensors that fit already are shared, like all other attributes.
     """
     convert = convert or _convert
     replaced: dict[int, Any] = {id(tensor): convert(tensor, device, dtype) for tensor in _tensors(module)}

@@ -33,7 +33,7 @@ class StageReach(NamedTuple):
 
 
 class RegionPlan(NamedTuple):
-    """What must be computed of a frame.
+    """The regions of a frame that must be computed.
 
     stage_rects: rectangles for each stage; no stages for a frame that is the same. tiles: dirty tiles in the last
     stage. pixels: input pixels that all stages cost.

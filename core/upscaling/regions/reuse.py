@@ -51,9 +51,9 @@ class RegionReuse:
     It owns the last frame, the last output and the cached activations.
 
     halo: receptive field in input pixels. images_per_frame: of the network; only single images are cached.
-    The last frame is a reference: what the last output is the output of. Within the threshold a tile of it may be older
-    than the frame's own. Outputs are not kept in camera footage, where the copy would cost a small network a fifth of
-    its time; the first frame that could have reused one is then computed in full.
+    `reference` is the input that belongs to the last output. Where changes are within the threshold, its tiles may be
+    older than the last frame. Outputs are not kept in camera footage, where the copy would cost a small network a fifth
+    of its time; the first frame that could have reused one is then computed in full.
     Frames on a device other than the CPU are not compared: only the tensor of the last frame is a repeat of it.
     """
 

@@ -1,4 +1,7 @@
-"""Convert between decoded frames and arrays or tensors, (C, H, W) in [0, 1]."""
+"""Convert decoded YUV frames to RGB arrays and tensors, and back.
+
+Tensors are (C, H, W) in [0, 1]. swscale applies the color matrix and range of the frames' tags.
+"""
 
 from __future__ import annotations
 

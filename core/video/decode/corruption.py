@@ -55,7 +55,7 @@ _SILENT_DECODERS = ("hevc",)  # conceal errors without reporting them, unless er
 
 
 class OnDamage(str, Enum):
-    """What to do with corrupt frames.
+    """Policy for corrupt frames.
 
     FAIL: raise an error. KEEP: return what the decoder makes of the frame or, where that is nothing, the frame before
     it again, so that the number of frames stays right.
@@ -182,7 +182,7 @@ class PacketFilter(Protocol):
         ...
 
     def is_last(self, packet: Packet[Any], /) -> bool:
-        """Whether none is decoded after this one."""
+        """Whether this is the last packet to decode."""
         ...
 
 

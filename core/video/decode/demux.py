@@ -98,7 +98,7 @@ def error_message(error: BaseException) -> str:
 def video_stream(container: InputContainer, path: object, max_pixels: int) -> VideoStream:
     """Return the video stream that players choose; every reader calls this.
 
-    That is the one flagged as default or, with none or several such, the largest of them, but never cover art. The
+    It is the stream flagged as default or, with none or several such, the largest of them, but never cover art. The
     choice among several is logged once per file. Its decoder and size are checked against VIDEO_DECODERS and
     `max_pixels`. Raises ClipError.
     """
@@ -208,7 +208,7 @@ def is_edit_list_skipped(packet: Packet[Any]) -> bool:
 
 
 class Decoder(Protocol):
-    """What decodes video packets, such as a codec context of PyAV."""
+    """A decoder of video packets, such as a codec context of PyAV."""
 
     def decode(self, packet: Packet[Any], /) -> list[VideoFrame]: ...
 

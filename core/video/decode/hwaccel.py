@@ -51,9 +51,9 @@ class HardwareError(Exception):
 
 @dataclass(frozen=True)
 class HardwareDecoding:
-    """A device that decodes a clip, and the frames that its software decoder returns.
+    """A device that decodes a clip, and the frame format of its software decoder.
 
-    pixel_format, width, height: of those frames.
+    pixel_format, width, height: of the frames, the same with both decoders.
     """
 
     device: str

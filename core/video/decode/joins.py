@@ -1,8 +1,8 @@
 """Parts of a file whose timestamps start again: recordings joined byte by byte.
 
 The video decides where a part starts. Each other stream follows: where its own timestamps step back or, if they do not,
-where they fit the new clock better than the old one. That is the stream's own clock or, for subtitles, which have
-few packets, that of the video.
+where they fit the new clock better than the old one. The clock is the stream's own or, for subtitles, which have few
+packets, the video's.
 """
 
 from __future__ import annotations

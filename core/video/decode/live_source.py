@@ -42,7 +42,7 @@ class LiveSource:
 
     info: size and frame rate; the length is unknown. bit_depth: bits per channel. time: timestamp of the frame that
     `frames` yielded last, in seconds; None where it has none. time_base: unit of the timestamps, in seconds. times:
-    those of all frames that `frames` has yielded, from the first one on; see `_append_time`.
+    timestamps of all frames that `frames` has yielded, from the first one on; see `_append_time`.
     """
 
     def __init__(self, name: str, stream: VideoStream, decoded: Iterator[VideoFrame], fps: Fraction) -> None:

@@ -28,14 +28,14 @@ _LEAP_SECONDS = 1  # by which a stream goes on later without having been interru
 
 @dataclass(frozen=True)
 class PacketScan:
-    """What the packets of a file say about its frames, in the order of the file.
+    """Timestamps and properties of the packets of a file, in its order.
 
     pts: of each packet of the video, in units of `time_base`; MISSING where it has none. part_starts: the first packet
-    of each part whose timestamps start again. offsets: of each part, in seconds. shifts: those of the other streams.
-    breaks: the packets before which the stream was interrupted: those, and where timestamps leap forward.
-    may_have_leading: whether packets at the start may be leading ones. origin: the moment of the file's clock that is
-    0. rate: frames per second, as the file states. frame_duration, last_duration: the usual one, and that of the frame
-    that is displayed last, in units of `time_base`.
+    of each part whose timestamps start again. offsets: of each part, in seconds. shifts: of the other streams, by part.
+    breaks: the packets before which the stream was interrupted: `part_starts`, and packets before which timestamps leap
+    forward. may_have_leading: whether packets at the start may be leading ones. origin: the moment of the file's clock
+    that is 0. rate: frames per second, as the file states. frame_duration, last_duration: the usual one, and that of
+    the frame that is displayed last, in units of `time_base`.
     """
 
     pts: array[int]

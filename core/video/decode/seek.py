@@ -43,8 +43,8 @@ def decode_range(
 ) -> Generator[VideoFrame, None, None]:
     """Yield these frames of a video, decoding from the key frame before them.
 
-    No packet behind those that they need is decoded.
-    times: of the clip that the numbers count in. Each frame is recognized by its timestamp.
+    No packet is decoded after the last one that these frames need.
+    times: timestamps of the clip whose frames are numbered. Each frame is recognized by its timestamp.
     Raises SeekError, before or after some frames, where timestamps are not unique, the file has no index, the key frame
     needs frames before it, or anything is damaged: decoding from the start then decides what the frames are.
     """

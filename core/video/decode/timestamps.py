@@ -55,11 +55,11 @@ class TimeRange:
 class Timestamps:
     """When each frame of a source is presented, in presentation order.
 
-    starts, durations: per frame, in units of `time_base` seconds. origin: the moment of the source's clock, in seconds,
-    that is 0 here. trim_duration: seconds from 0 that are a part of the source; None for all of it. is_exact: whether
-    each frame has the timestamp that the source stores for it. shifts: of the audio and subtitles of joined parts.
-    notes: what was repaired, a sentence each. is_growing: whether frames are added while they are written, as by a live
-    source; the duration of the last one is then a guess.
+    starts, durations: per frame, in units of `time_base` seconds. origin: time on the source's clock, in seconds, that
+    is 0 in `starts`. trim_duration: length of the trimmed part of the source, in seconds from 0; None for the whole
+    source. is_exact: whether each frame has the timestamp that the source stores for it. shifts: offsets of audio and
+    subtitles in joined parts (joins.py). notes: what was repaired, a sentence each. is_growing: whether frames are
+    added while they are written, as by a live source; the duration of the last one is then a guess.
     """
 
     starts: Sequence[int]

@@ -23,7 +23,8 @@ _SVT_BLOCK, _MIN_SVT_SIDE = 64, 26  # pixels; SVT-AV1 waits forever for threads 
 class EncoderSetup:
     """An encoder and its options.
 
-    name: FFmpeg's. pixel_format: that of the frames that it takes, with the samples of the file's pixel format.
+    name: FFmpeg's name. pixel_format: the format of input frames, which may only order samples otherwise than the
+    file's.
     """
 
     name: str
@@ -42,7 +43,7 @@ def check_software_size(path: Path, codec: Codec, size: tuple[int, int]) -> None
 
 
 def software_setup(codec: Codec, encoding: Encoding, pixel_format: str, size: tuple[int, int]) -> EncoderSetup:
-    """Return the software encoder of a codec; `size` is that of the file."""
+    """Return the software encoder of a codec. size: (width, height) of the file."""
     options = dict(codec.options)
     crf, preset = (encoding.crf if encoding.crf is not None else codec.crf), encoding.preset or codec.preset
     if crf is not None:

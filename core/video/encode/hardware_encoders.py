@@ -28,7 +28,7 @@ from .encoder_options import EncoderSetup, check_software_size, software_setup
 log = logging.getLogger(__name__)
 
 _QP2LAMBDA = 118  # FFmpeg's FF_QP2LAMBDA: the unit of global_quality where the flag qscale is set
-_KEY_FRAME_INTERVAL = {"g": "250"}  # that of x264; the defaults of these encoders are between 12 and none at all
+_KEY_FRAME_INTERVAL = {"g": "250"}  # as x264; by default these encoders use 12, or no limit
 
 
 @dataclass(frozen=True)

@@ -41,7 +41,10 @@ SWS_MATRIX = {BT709: 1, 4: 4, BT601: 5, SMPTE170M: 5, 7: 7, BT2020: 9}
 
 @dataclass(frozen=True)
 class OutputFormat:
-    """What all frames of a file have in common. Colors are FFmpeg's constants."""
+    """Size, pixel format and color tags of all frames of a file.
+
+    Colors are FFmpeg's constants.
+    """
 
     width: int  # of the input frames; the file may be larger by one
     height: int
@@ -54,7 +57,7 @@ class OutputFormat:
     full_range: bool
     primaries: int
     transfer: int
-    chroma_location: int = LEFT  # wanted, or that of the file after `with_stored_chroma_location`
+    chroma_location: int = LEFT  # the wanted one; the file's after `with_stored_chroma_location`
 
     @classmethod
     def of(

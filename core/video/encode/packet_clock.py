@@ -34,7 +34,7 @@ class PacketClock:
     def has_odd_end(self, number: int) -> bool:
         """Whether this is the last frame, displayed for longer or shorter than usual.
 
-        That is by more than the rounding of timestamps.
+        The difference exceeds the rounding of timestamps.
         """
         times = self._times
         if times is None or times.is_growing or number != len(times.starts) - 1:

@@ -1,6 +1,6 @@
 """Choose a pixel format that keeps the bit depth and the chroma of the source.
 
-And where chroma samples are in a file: in few formats the encoder or the container stores it.
+Choose the chroma location, too, which the encoder or the container stores in few formats only.
 """
 
 from __future__ import annotations
@@ -39,9 +39,9 @@ def choose_pixel_format(
 ) -> str:
     """Return the requested pixel format, or one that keeps what the source has.
 
-    That is the codec's default if it is at least as deep and has as much chroma, else the smallest that does, else the
-    one that loses least, which is logged if `is_logged`. RGB of 8 bits, such as GIF, becomes the default, because 4:4:4
-    plays in few players; YUV never becomes RGB.
+    It is the codec's default if that is at least as deep as the source and has as much chroma, else the smallest format
+    that does, else the one that loses least, which is logged if `is_logged`. RGB of 8 bits, such as GIF, becomes the
+    default, because 4:4:4 plays in few players; YUV never becomes RGB.
     bits: least bit depth of frames, by default that of the source. is_transparent: whether the format needs alpha.
     Raises ClipError for a requested format that the encoder does not have.
     """
@@ -81,9 +81,9 @@ def choose_pixel_format(
 
 
 def stored_chroma_location(codec: str, muxer: str, pixel_format: str, wanted: int, *, is_hardware: bool) -> int:
-    """Return where chroma must be, so that readers find it there.
+    """Return the chroma location that readers of the file will assume.
 
-    That is `wanted` where the file can say so. codec: a key of CODECS. muxer: FFmpeg's name. All locations are FFmpeg's
+    It is `wanted` where the file can store it. codec: a key of CODECS. muxer: FFmpeg's name. All locations are FFmpeg's
     constants.
     """
     subsampling = chroma_subsampling(pixel_format)

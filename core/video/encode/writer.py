@@ -73,7 +73,7 @@ def write_video(
     window: the part of the source from which the frames are; its other streams are trimmed to that.
     times: timestamps of the frames. With a source, these are a part of its clip; only the video stream is written then.
     bits: bit depth that the frames have where there is no source, 8 by default; with a source it is the source's.
-    frames_format: that of `frames` that are not RGB, by default the source's.
+    frames_format: storage format of `frames` that are not RGB; None takes that of the source.
     The file appears under its name when it is complete and verified; on any error or interrupt nothing appears, and
     `frames` is closed. Frames are converted and encoded in a thread, while the next one is computed in this one.
     4:2:0 needs even sizes: odd ones are padded by repeating the last column or row, which is logged.
@@ -324,7 +324,7 @@ class _VideoWriter:
         return self._tag_color(converted)
 
     def _tag_color(self, frame: VideoFrame) -> VideoFrame:
-        frame.pict_type = _ANY_TYPE  # that of a decoded frame would force the encoder
+        frame.pict_type = _ANY_TYPE  # the type of a decoded frame would force the encoder to use it
         if not is_rgb(self._output_format.pixel_format):
             frame.colorspace = self._output_format.matrix_tag
             frame.color_range = FULL_RANGE if self._output_format.full_range else LIMITED_RANGE

@@ -66,7 +66,7 @@ def chroma_location_of(frame: VideoFrame) -> int:
 def with_chroma_location(frame: VideoFrame, location: int) -> VideoFrame:
     """Return a copy of a frame whose tag is `location`.
 
-    What swscale computes from it has chroma there, and the same tag.
+    Frames that swscale computes from it have chroma there, and the same tag.
     """
     graph = Graph()
     source = graph.add("buffer", f"video_size={frame.width}x{frame.height}:pix_fmt={frame.format.name}:time_base=1/1")

@@ -1,4 +1,4 @@
-"""Format of a video stream: orientation, pixel format and color tags."""
+"""Format of a video stream: orientation, pixel format, color matrix and range."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def bit_depth(pixel_format: str) -> int:
 
 
 def resolve_matrix(colorspace: int, height: int) -> int:
-    """Return the YUV matrix of a stream.
+    """Return the color matrix (YUV to RGB) of a stream.
 
     It is the tagged one or, without a tag, the one that players assume for the height.
     """

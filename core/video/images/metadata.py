@@ -30,7 +30,7 @@ _EXIF_ORIENTATIONS = {
 
 @dataclass(frozen=True)
 class ImageMetadata:
-    """What the header of an image file says.
+    """Properties in the header of an image file.
 
     orientation: None where it is not given. is_multi_image: whether the file has more than one image. is_jpeg: whether
     a TIFF is compressed as JPEG. bit_depth: of the deepest channel of a TIFF; 8 for other files.

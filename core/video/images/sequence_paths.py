@@ -21,14 +21,14 @@ VIDEO_SUFFIXES = (
     *(".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mxf", ".mpg", ".mpeg", ".ts", ".m2ts", ".mts", ".flv", ".wmv"),
     *(".asf", ".ogv", ".3gp", ".nut", ".ivf", ".gif", ".dv"),
 )
-# frame_%04d.png; a bare %d before a letter is none, but part of a name: 100%done.png
+# The number in frame_%04d.png. %d before a letter is part of a name, as in 100%done.png.
 PRINTF_NUMBER = re.compile(r"%(0?)(\d*)(?:(?<=\d)d|d(?![^\W\d_]))")
 
 
 def is_image_sequence(path: Path) -> bool:
     """Whether a path means images rather than a video file.
 
-    That is a folder, a pattern, an image file, or a name without an extension.
+    Such paths are a folder, a pattern, an image file, or a name without an extension.
     """
     if path.is_file():
         return path.suffix.lower() in IMAGE_SUFFIXES
@@ -180,7 +180,7 @@ def overwritten_sources(path: Path, files: list[Path]) -> list[Path]:
 
 
 def _file_identity(file: Path) -> tuple[int, int] | None:
-    """What hard links and links to a file have in common; None if it does not exist."""
+    """Identify a file, also behind hard links and links; None if it does not exist."""
     try:
         stat = file.stat()
     except OSError:

@@ -1,8 +1,8 @@
 """Resample chroma to and from the size of luma, with the filter of swscale.
 
-That is cubic, with B = 0 and C = 0.6. Samples beyond the borders are those at the borders. Filters are computed once
-for each device. They are depthwise convolutions, because torch computes these in true float32 on CUDA; others may use
-TF32, which is not accurate enough.
+The filter is cubic, with B = 0 and C = 0.6. Samples beyond the borders are those at the borders. Filters are computed
+once for each device. They are depthwise convolutions, because torch computes these in true float32 on CUDA; others may
+use TF32, which is not accurate enough.
 """
 
 from __future__ import annotations

@@ -81,10 +81,10 @@ class PlaneLayout:
 
     @property
     def white(self) -> float:
-        """The value of RGB 1.0 in steps of 8 bits, of luma from its black on.
+        """The value of RGB 1.0 in steps of 8 bits, after luma is expanded to full range.
 
-        ITU-R BT.709 and BT.2100: codes of limited range are those of 8 bits times a power of 2, so white is 235 there;
-        full range ends at the largest code.
+        ITU-R BT.709 and BT.2100: codes of limited range are those of 8 bits times a power of 2, so white is 235 and is
+        expanded to 255. Full range ends at the largest code.
         """
         return self.max_step if self.full_range else 255.0
 

@@ -1,4 +1,4 @@
-"""Convert planes to RGB and back, on the device of the tensors.
+"""Convert YUV planes to RGB and back by color matrix and range, on any device.
 
 There are few operations, because each is a launch on a GPU. Differences from swscale, beside rounding: it clips chroma
 above the largest code while upsampling; full-range chroma that it writes is too low by half a code on average; and with

@@ -303,7 +303,8 @@ class _PacketTimes:
     def split_at_own_steps(self, count: int) -> None:
         """Start a part where timestamps step back, if they do so `count` times.
 
-        That is surer than a comparison with the video, beside which the packets of an earlier part may be in the file.
+        This is more reliable than a comparison with the video, beside which the packets of an earlier part may be in
+        the file.
         """
         starts = np.asarray(self.starts)
         is_step = np.diff(starts) < -np.maximum(np.asarray(self.durations)[:-1], 1)

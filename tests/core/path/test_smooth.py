@@ -1,3 +1,4 @@
+import re
 from dataclasses import replace
 from fractions import Fraction
 
@@ -12,6 +13,7 @@ from steadyscale.core.path.smoothers.kalman import kalman
 from steadyscale.core.path.smoothers.whittaker import whittaker
 from steadyscale.core.path.strength import Strength
 from steadyscale.core.path.trajectory import Trajectory, correction
+from steadyscale.models import PathSmoother
 
 OURS = [method for method in Smoothing if method is not Smoothing.LEARNED]
 AVERAGING = [method for method in Smoothing if method.smoother]  # a new smoother is tested without another line here
@@ -222,8 +224,11 @@ def test_function_with_invalid_results_is_an_error():
 
 
 def test_learned_without_its_network_is_a_clear_error():
-    with pytest.raises(ClipError, match=r"load_path_smoother\(\)\.smoother"):
+    with pytest.raises(ClipError, match=r"models\.load_path_smoother\(\)\.(\w+)\(width, height, max_zoom\)") as error:
         smooth(trajectory(make_shake_path(50)), Smoothing.LEARNED)
+    advice = re.search(r"\(\)\.(\w+)", str(error.value))
+    assert advice
+    assert callable(getattr(PathSmoother, advice[1]))
 
 
 def test_strength_and_horizon_change_the_path():
