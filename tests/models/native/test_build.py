@@ -67,7 +67,8 @@ TARGETS = [(), *(target for target in TARGET_FLAGS if target == ("-mavx2", "-mfm
 @pytest.mark.parametrize("target", TARGETS)
 def test_other_vector_widths_give_the_same_results(tmp_path, target):
     output = tmp_path / "other.so"
-    subprocess.run([*find_compiler(), *COMPILER_FLAGS, *target, "-o", str(output), str(SOURCE)], check=True)
+    # The code for other widths is under test, not the optimizer, and -O3 compiles twice as long.
+    subprocess.run([*find_compiler(), *COMPILER_FLAGS, "-O1", *target, "-o", str(output), str(SOURCE)], check=True)
     network = randomize_weights(RRDBNet(RRDBConfig(features=12, growth=6, blocks=1)))
     assert_close(NativeNetwork(network, NativeLibrary(output)), network, random_image(1, 3, 13, 20))
 
