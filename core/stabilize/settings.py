@@ -88,7 +88,10 @@ class StabilizeSettings:
             object.__setattr__(self, name, value)  # frozen: strings become members of their enum here and nowhere else
         if self.smoother is not None and self.smoothing is not Smoothing.LEARNED:
             name = getattr(self.smoothing, "value", "a function")
-            raise ClipError(f"smoother is {self.smoother}, and smoothing is {name}; such a file is for 'learned'")
+            raise ClipError(
+                f"smoother is {self.smoother}, and smoothing is {name}; such a file is for 'learned': choose that, or "
+                "leave the file out"
+            )
         if not self.seconds > 0:
             raise ClipError(f"seconds is {self.seconds}; smoothing needs a period above 0")
         if not self.max_zoom >= 1:
