@@ -9,7 +9,7 @@ from typing import TypeAlias
 import numpy as np
 
 from ..clip import ClipInfo
-from ..path.keyframes import has_value, largest_zoom
+from ..path.keyframes import fade_changes, has_value, largest_zoom
 from ..path.mesh_smooth import MeshWarp, with_mesh
 from ..path.motion import Motion
 from ..path.ray_path import exact_rotations
@@ -56,15 +56,15 @@ def correct_motion(
     is_exact = settings.horizon > 0 or settings.smoothing in (Smoothing.LOCKED, Smoothing.L1)
     is_exact |= has_value(settings.keyframes, "center")
     guarded = planned if is_exact else without_added_shake(planned)
-    if settings.mesh is MeshWarp.AUTO and planned.lens is None:
+    bent = guarded
+    if planned.lens is not None:
+        bent = exact_rotations(guarded, seconds=settings.seconds)
+    elif settings.mesh is MeshWarp.AUTO:
         max_zoom = settings.max_zoom if settings.is_cropped else None
         trusted = [shot for shot in planned.shots if np.array_equal(guarded.matrices[shot], planned.matrices[shot])]
-        guarded = with_mesh(guarded, motion, smoother, settings.seconds, max_zoom=max_zoom, shots=trusted)
-    guarded = replace(guarded, bars=motion.bars)
-    if guarded.lens is None:
-        return guarded
-    exact = exact_rotations(guarded, seconds=settings.seconds)
-    return attenuate_to_zoom(exact, settings.max_zoom) if settings.is_cropped else exact
+        bent = with_mesh(guarded, motion, smoother, settings.seconds, max_zoom=max_zoom, shots=trusted)
+    final = replace(fade_changes(bent, guarded, settings.keyframes), bars=motion.bars)
+    return attenuate_to_zoom(final, settings.max_zoom) if final.lens is not None and settings.is_cropped else final
 
 
 def _resolve_smoother(

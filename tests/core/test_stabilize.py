@@ -16,6 +16,7 @@ from steadyscale.core.clip import ClipError, ClipInfo
 from steadyscale.core.hold import Hold, Region
 from steadyscale.core.jobs.fingerprint import fingerprint
 from steadyscale.core.jobs.segments import SEGMENT_SECONDS
+from steadyscale.core.lens import Lens
 from steadyscale.core.motion.flow import FlowMethod
 from steadyscale.core.motion.readout_time import RollingShutter
 from steadyscale.core.path.border import Border
@@ -81,6 +82,13 @@ def test_keyframes_reach_the_correction():
     assert fix.matrices[-1, 0, 2] == pytest.approx(-16, abs=0.5)
     assert fix.matrices[0, 0, 2] == pytest.approx(0, abs=0.5)
     assert fingerprint(fix) != fingerprint(correct_motion(motion))
+
+
+def test_a_lens_moves_no_frame_of_strength_zero(shaken_motion):
+    frames = (Keyframe(1, strength=0), Keyframe(1.4, strength=1))
+    fix = correct_motion(dataclasses.replace(shaken_motion, lens=Lens(150.0)), StabilizeSettings(keyframes=frames))
+    np.testing.assert_array_equal(fix.matrices[:26], np.tile(np.eye(3), (26, 1, 1)))
+    assert np.abs(fix.matrices[35:, :2, 2]).max() > 1
 
 
 def test_the_learned_smoother_gets_the_largest_zoom_of_the_keyframes():
