@@ -47,14 +47,18 @@ def cached_motion(
     segment_seconds: float = SEGMENT_SECONDS,
     with_residuals: bool = False,
     lens: Lens | None = None,
+    is_second_pass: bool = False,
 ) -> Motion:
     """Estimate motion as `estimate_motion`, bit-identical, reusing stored pieces.
 
     A stored piece whose state is not that in which the piece before it ends is measured again.
     clip: reads the job's source. flow, side, mask, with_residuals: as for `estimate_motion`; the mask must be no
-    function. lens: where `clip` is the view of a lens (motion/lens_view.py).
+    function. lens: where `clip` is the view of a lens (motion/lens_view.py). is_second_pass: as for `MotionPieces`.
     """
-    pieces = MotionPieces(job, clip.info, flow, side, mask, segment_seconds, with_residuals=with_residuals, lens=lens)
+    pieces = MotionPieces(
+        job, clip.info, flow, side, mask, segment_seconds,
+        with_residuals=with_residuals, lens=lens, is_second_pass=is_second_pass,
+    )  # fmt: skip
     count, known = len(pieces.ranges), len(pieces)
     times, index = job.timestamps(clip.info.fps), 0
     with with_resume_hint(job, "motion", lambda: len(pieces)):

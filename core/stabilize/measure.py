@@ -11,7 +11,7 @@ from ..bars import Bars
 from ..clip import Clip, ClipInfo
 from ..hold import Hold
 from ..lens import Lens, LensDetection
-from ..motion.estimate import WORKING_SIDE
+from ..motion.estimate import WORKING_SIDE, second_pass
 from ..motion.flow import FlowModel, flow_model
 from ..motion.gray_frame import Masks
 from ..motion.held_motion import hold_motion
@@ -52,7 +52,7 @@ def measure_motion(
     a tensor. The parts are those of the camera, whatever is held. segment_seconds: the length of a part; None takes the
     default of jobs.
     gyro: for telemetry; None reads it from `clip`, if that is a video file.
-    Where a lens is detected, the clip is read once more, and the job does not keep that part.
+    Where a lens is detected, the clip is read once more, which the job keeps as well; so it is where something is held.
     Raises ClipError as `estimate_motion` and `with_rolling_shutter` do.
     """
     bars = known_bars(settings, clip)
@@ -94,7 +94,8 @@ def _measure_frames(clip: Clip, settings: StabilizeSettings, estimator: MotionEs
     is_sought = settings.lens is LensDetection.AUTO and settings.hold is Hold.AUTO
     lens = estimate_lens(motion, bars) if is_sought else None
     if lens is not None:
-        of_rays = _measure_view(clip, LensView(clip.info, lens, bars), settings, replace(estimator, job=None))
+        again = second_pass(clip, len(motion.steps))
+        of_rays = _measure_view(again, LensView(clip.info, lens, bars), settings, estimator, is_second_pass=True)
         if of_rays.confidence.mean() > motion.confidence.mean():
             return of_rays
     motion = replace(motion, bows=None)
@@ -111,9 +112,16 @@ def _measure_frames(clip: Clip, settings: StabilizeSettings, estimator: MotionEs
     return replace(held, readout=with_rolling_shutter(motion, settings.readout_time).readout)
 
 
-def _measure_view(clip: Clip, view: LensView, settings: StabilizeSettings, estimator: MotionEstimator) -> Motion:
+def _measure_view(
+    clip: Clip,
+    view: LensView,
+    settings: StabilizeSettings,
+    estimator: MotionEstimator,
+    *,
+    is_second_pass: bool = False,
+) -> Motion:
     """Measure the motion of a camera with a lens, through its view."""
-    motion = estimator.estimate(clip, view)
+    motion = estimator.estimate(clip, view, is_second_pass=is_second_pass)
     readout = settings.readout_time
     if readout is None:  # that of the rows in the view, which are a share of all
         readout = float(np.clip(estimate_readout(motion) / view.height_share, -1, 1))

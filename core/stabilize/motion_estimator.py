@@ -36,10 +36,13 @@ class MotionEstimator:
         if self.job is not None and callable(self.mask):
             raise ClipError("a job cannot compare masks that a function computes; give them as a tensor (N, H, W)")
 
-    def estimate(self, clip: Clip, view: LensView | None = None, *, with_residuals: bool = False) -> Motion:
+    def estimate(
+        self, clip: Clip, view: LensView | None = None, *, with_residuals: bool = False, is_second_pass: bool = False
+    ) -> Motion:
         """Estimate the motion of all frames.
 
-        With a view, it is that of its frames. with_residuals: as for `estimate_motion`.
+        With a view, it is that of its frames. with_residuals: as for `estimate_motion`. is_second_pass: the job has the
+        motion without the view, too.
         """
         clip, mask, lens = self._through(clip, view)
         if self.job is None:
@@ -49,6 +52,7 @@ class MotionEstimator:
         return cached_motion(
             self.job, clip, self.flow,
             side=self.side, mask=mask, segment_seconds=self._seconds, with_residuals=with_residuals, lens=lens,
+            is_second_pass=is_second_pass,
         )  # fmt: skip
 
     def measure_share(

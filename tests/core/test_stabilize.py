@@ -275,7 +275,7 @@ def test_arguments_of_the_measuring_arrive(monkeypatch, shaken_motion):
     }  # fmt: skip
     plan_stabilization(clip, settings, side=96, mask=mask, job="the job", segment_seconds=2.5)
     expected = {"job": "the job", "clip": clip, "flow": "the flow", "side": 96, "mask": mask, "segment_seconds": 2.5}
-    expected |= {"with_residuals": False, "lens": None}
+    expected |= {"with_residuals": False, "lens": None, "is_second_pass": False}
     assert calls.one("cached_motion") == expected
     assert measure_motion(clip, settings, flow="another", job="the job") is not None
     assert calls.all("cached_motion")[-1]["flow"] == "another"
