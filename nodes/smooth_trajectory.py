@@ -100,7 +100,7 @@ class SmoothTrajectory(io.ComfyNode):
         horizon: float = shared.STABILIZE_DEFAULTS.horizon,
         smoother: str = BUNDLED_SMOOTHER,
     ) -> io.NodeOutput:
-        file = find_smoother_file(smoother)
+        file = None if smoother == BUNDLED_SMOOTHER else find_smoother_file(smoother)
         if file is None and smoother != BUNDLED_SMOOTHER:
             raise ClipError(f"{smoother!r} was deleted from models/{SMOOTHERS_FOLDER}: refresh, and choose another")
         settings = StabilizeSettings(
@@ -111,7 +111,7 @@ class SmoothTrajectory(io.ComfyNode):
             strength=Strength(strength_x, strength_y, strength_roll, strength_zoom, strength_tilt),
             horizon=horizon,
             reference=reference if reference >= 0 else None,
-            smoother=file if smoothing == Smoothing.LEARNED.value else None,
+            smoother=file,
         )
         correction, plot, _ = correct_and_plot(flow, settings)
         return io.NodeOutput(correction, plot, ui=ui.PreviewImage(plot, cls=cls))

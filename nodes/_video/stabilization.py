@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ...core.clip import Clip
-from ...core.motion.estimate import luma_frames
+from ...core.motion.estimate import luma_range
 from ...core.motion.flow import FlowModel, flow_model
 from ...core.motion.frame_times import frame_times
 from ...core.motion.gray_frame import Plane
@@ -21,9 +21,11 @@ from ...core.path.motion import Motion
 from ...core.path.trajectory import Correction, Trajectory
 from ...core.stabilization_report import report_stabilization
 from ...core.stabilize import StabilizeSettings, correct_motion, measure_motion, with_known_bars
+from ...core.video.decode.timestamps import Timestamps
 from ...core.visualize.plots import plot_trajectory
 from ...models import load_path_smoother
 from .._comfy.adapter import to_clip, with_cancel_check, with_progress
+from .._comfy.node_text import show_text
 from .lazy_video import plan_for
 from .render_plan import reserve_memory
 from .resumable import measure_resumable
@@ -32,25 +34,40 @@ from .resumable import measure_resumable
 class MotionSource:
     """A clip that reports progress while it is measured, and records pairs of frames.
 
-    first_frames: numbers of the first frames of the pairs. pairs: luma frames (1, 1, h, w), of the first reading; the
-    last pair has a single frame if the clip ends with it.
+    first_frames: numbers of the first frames of the pairs. pairs: luma frames (1, 1, h, w); the last pair has a single
+    frame if the clip ends with it. second_pass_frames: how many frames all readings of a second pass have together;
+    None for the first one, which begins anew each time.
     """
 
-    def __init__(self, clip: Clip, first_frames: Collection[int] = ()) -> None:
+    def __init__(self, clip: Clip, first_frames: Collection[int] = (), second_pass_frames: int | None = None) -> None:
         self.info, self.frames = clip.info, clip.frames
         self.pairs: list[list[Tensor]] = []
-        self._clip, self._first_frames = clip, set(first_frames)
+        self._clip, self._first_frames, self._second_pass_frames = clip, set(first_frames), second_pass_frames
+        self._done = 0
+
+    def second_pass(self, count: int) -> MotionSource:
+        show_text("measuring again …")
+        return MotionSource(self._clip, second_pass_frames=count)
 
     def luma_frames(self, side: int) -> Iterator[Plane]:
-        self.pairs = []  # of the last measurement: the lens may require a second one
-        stream = map(torch.from_numpy, luma_frames(self._clip, side))
-        is_first_reading = not self.pairs
+        return self.luma_range(side, 0, None, None)
+
+    def luma_range(self, side: int, first: int, stop: int | None, times: Timestamps | None) -> Iterator[Plane]:
+        is_first_pass = self._second_pass_frames is None
+        self.pairs, self._done = [], first if is_first_pass else self._done
         for number, luma in enumerate(
-            with_progress(stream, self.info.length, preview_frames=lambda frame: frame.expand(-1, 3, -1, -1))
+            with_progress(
+                map(torch.from_numpy, luma_range(self._clip, side, first, stop, times)),
+                self.info.length if is_first_pass else self._second_pass_frames,
+                preview_frames=lambda frame: frame.expand(-1, 3, -1, -1),
+                done=self._done,
+            ),
+            first,
         ):
-            if is_first_reading and number - 1 in self._first_frames:
+            self._done += 1
+            if number > first and number - 1 in self._first_frames:
                 self.pairs[-1].append(luma)
-            if is_first_reading and (number in self._first_frames or number == 0):
+            if number in self._first_frames or number == 0:
                 self.pairs.append([luma])
             yield luma.numpy()
 

@@ -121,7 +121,8 @@ CALLS = {
     "SmoothTrajectory": Call(
         "smooth_trajectory",
         {"find_smoother_file": "models/path_smoothers/mine.safetensors", "correct_and_plot": None},
-        {"flow": (Value("motion"), Value("other"))}
+        {"flow": (Value("motion"), Value("other"))},
+        {"smoother": {"smoothing": "learned"}},
     ),
     "WarpFrames": Call(
         "warp", {"apply_warp": None}, {"frames": FRAMES, "correction": CORRECTION}, {"pad": {"border": "mirror"}}
@@ -347,10 +348,11 @@ ALL_SETTINGS = {
              "operation", {"correction": "correction", "border": Border.WRAP, "pad": 0, "device": "cpu"}]}},
     ),
     "SmoothTrajectory": (
-        {"smoothing": "locked", "seconds": 1.5, "max_zoom": 1.75, "reference": 3, "strength_x": 0.1, "strength_y": 0.2,
+        {"smoothing": "learned", "seconds": 1.5, "max_zoom": 1.75, "reference": 3, "strength_x": 0.1, "strength_y": 0.2,
          "strength_roll": 0.3, "strength_zoom": 0.4, "strength_tilt": 0.6, "horizon": 0.7, "smoother": "mine"},
         {"correct_and_plot": {"motion": "motion", "settings": StabilizeSettings(
-            "locked", 1.5, "crop", 1.75, strength=Strength(0.1, 0.2, 0.3, 0.4, 0.6), horizon=0.7, reference=3)}},
+            "learned", 1.5, "crop", 1.75, strength=Strength(0.1, 0.2, 0.3, 0.4, 0.6), horizon=0.7, reference=3,
+            smoother="models/path_smoothers/mine.safetensors")}},
     ),
     "BenchmarkUpscaler": (
         {"width": 30, "height": 20, "frames": 7, "tile": 96, "precision": "bf16"},

@@ -14,6 +14,7 @@ from steadyscale.core.bars import BarDetection
 from steadyscale.core.clip import TensorClip
 from steadyscale.core.path.trajectory import Correction
 from steadyscale.core.stabilize import StabilizeSettings
+from steadyscale.core.video.decode.video_clip import VideoClip
 
 MODULE = "steadyscale.nodes._video.stabilization"
 IMAGES, MASK = torch.zeros(3, 48, 64, 3), torch.ones(1, 48, 64)
@@ -63,13 +64,32 @@ def test_the_zoom_budget_is_drawn_for_crops_only(fake_host, monkeypatch, border,
     assert (calls.one("plot_trajectory")["max_zoom"], calls.one("plot_trajectory")["applied"]) == (max_zoom, fix)
 
 
-def test_pairs_are_those_of_the_first_reading(fake_host):
-    """A layer or a region is found in a second one."""
+def test_a_second_pass_has_its_own_progress_and_leaves_the_pairs(fake_host, monkeypatch):
+    """It may read parts, as for a region, which one bar counts together."""
     module = fake_host.import_("_video.stabilization")
+    calls = RecordedCalls(monkeypatch)
     source = module.MotionSource(TensorClip(IMAGES.movedim(3, 1)), [0, 1])
-    for _ in range(2):
-        assert len(list(source.luma_frames(64))) == 3
+    assert len(list(source.luma_frames(64))) == 3
+    original, bars = module.with_progress, []
+
+    def with_progress(stream, total, done, **options):
+        bars.append((total, done))
+        return original(stream, total, done=done, **options)
+
+    monkeypatch.setattr(module, "with_progress", with_progress)
+    calls.replace(f"{MODULE}.show_text")
+    second = source.second_pass(3)
+    assert [len(list(second.luma_range(64, *part, None))) for part in ((1, 3), (0, 1))] == [2, 1]
+    assert bars == [(3, 0), (3, 2)]
+    assert calls.one("show_text")["text"].startswith("measuring again")
     assert [len(pair) for pair in source.pairs] == [2, 2]
+
+
+def test_a_part_of_a_file_is_not_decoded_from_its_start(fake_host, clip_file: Path, monkeypatch):
+    source = fake_host.import_("_video.stabilization").MotionSource(VideoClip(clip_file))
+    whole = list(source.luma_frames(64))
+    monkeypatch.setattr(VideoClip, "_decode", None)  # of the whole file
+    np.testing.assert_array_equal(list(source.luma_range(64, 7, 10, None)), whole[7:10])
 
 
 def test_images_are_padded(fake_host):
