@@ -226,11 +226,11 @@ OTHER_SETTINGS = {
 def test_every_setting_changes_the_operation(monkeypatch, shaken_motion, name):
     value, needed = OTHER_SETTINGS[name]
     calls = RecordedCalls(monkeypatch)
-    calls.replace("steadyscale.core.stabilize.flow_model", "the flow")
-    calls.replace("steadyscale.core.stabilize.estimate_motion", shaken_motion)
-    calls.replace("steadyscale.core.stabilize.find_bars", None)
-    calls.replace("steadyscale.core.stabilize.gyro_of", "no gyroscope")
-    calls.replace("steadyscale.core.stabilize.hold_motion", shaken_motion)
+    calls.replace("steadyscale.core.stabilize.measure.flow_model", "the flow")
+    calls.replace("steadyscale.core.stabilize.motion_estimator.estimate_motion", shaken_motion)
+    calls.replace("steadyscale.core.stabilize.known_bars.find_bars", None)
+    calls.replace("steadyscale.core.stabilize.measure.gyro_of", "no gyroscope")
+    calls.replace("steadyscale.core.stabilize.measure.hold_motion", shaken_motion)
 
     clip = UnreadableClip()
 
@@ -255,9 +255,9 @@ def test_a_crop_needs_at_most_the_largest_zoom_and_others_are_not_limited(shaken
 
 def test_arguments_of_the_measuring_arrive(monkeypatch, shaken_motion):
     calls = RecordedCalls(monkeypatch)
-    calls.replace("steadyscale.core.stabilize.flow_model", "the flow")
-    calls.replace("steadyscale.core.stabilize.estimate_motion", shaken_motion)
-    calls.replace("steadyscale.core.stabilize.find_bars", None)
+    calls.replace("steadyscale.core.stabilize.measure.flow_model", "the flow")
+    calls.replace("steadyscale.core.stabilize.motion_estimator.estimate_motion", shaken_motion)
+    calls.replace("steadyscale.core.stabilize.known_bars.find_bars", None)
     calls.replace("steadyscale.core.jobs.motion_cache.cached_motion", shaken_motion)
     clip, mask, settings = UnreadableClip(), torch.zeros(1, 120, 160), StabilizeSettings(flow="dis")
     plan_stabilization(clip, settings, device="cuda", side=96, mask=mask)
@@ -278,10 +278,12 @@ def test_what_is_held_is_measured_of_the_camera_motion(monkeypatch, shaken_motio
     """The readout is the camera's, and the region is one of the frame with its bars."""
     held = dataclasses.replace(shaken_motion, steps=shaken_motion.steps[::-1].copy(), hold=Hold.REGION)
     calls = RecordedCalls(monkeypatch)
-    calls.replace("steadyscale.core.stabilize.flow_model", "the flow")
-    calls.replace("steadyscale.core.stabilize.estimate_motion", shaken_motion)
-    calls.replace("steadyscale.core.stabilize.hold_motion", held)
-    calls.replace("steadyscale.core.stabilize.with_rolling_shutter", dataclasses.replace(shaken_motion, readout=0.3))
+    calls.replace("steadyscale.core.stabilize.measure.flow_model", "the flow")
+    calls.replace("steadyscale.core.stabilize.motion_estimator.estimate_motion", shaken_motion)
+    calls.replace("steadyscale.core.stabilize.measure.hold_motion", held)
+    calls.replace(
+        "steadyscale.core.stabilize.measure.with_rolling_shutter", dataclasses.replace(shaken_motion, readout=0.3)
+    )
     region, bars = Region(9, 9, 40, 40), Bars(top=8)
     settings = StabilizeSettings(hold="region", region=region, hold_strength=0.5, bars=bars)
     motion = measure_motion(UnreadableClip(), settings, side=96)
