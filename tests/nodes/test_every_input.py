@@ -17,6 +17,7 @@ import pytest
 import schemas
 import torch
 from recorded_calls import RecordedCalls
+from steadyscale.core.bars import FirstBars
 from steadyscale.core.clip import ClipInfo, TensorClip
 from steadyscale.core.hold import Region
 from steadyscale.core.path.border import Border
@@ -399,7 +400,7 @@ ALL_SETTINGS = {
         {"open_for_motion": {"fps": 50.0}, "MotionSource": {"clip": CLIP, "first_frames": [0, 2]},
          "measure_motion": {"clip": "source", "side": 96, "mask": None, "gyro": "gyro",
                             "settings": StabilizeSettings(
-                                flow="dis", rolling_shutter="off", bars="none", hold="region",
+                                flow="dis", rolling_shutter="off", bars=FirstBars(), hold="region",
                                 region=Region(4.0, 5.0, 30.0, 20.0), hold_strength=0.8)}},
     ),
     "ApplyMotion": (

@@ -13,7 +13,7 @@ import pytest
 import torch
 from node_calls import run_warp
 from recorded_calls import RecordedCalls
-from steadyscale.core.bars import BarDetection
+from steadyscale.core.bars import FirstBars
 from steadyscale.core.clip import ClipError, TensorClip
 from steadyscale.core.path.trajectory import Correction
 from steadyscale.core.stabilize import StabilizeSettings
@@ -30,7 +30,7 @@ def test_images_are_measured_with_settings_mask_and_flow(fake_host, monkeypatch,
     calls.replace(f"{MODULE}.measure_motion", "the motion")
     assert module.measure_input_motion(IMAGES, 50.0, settings, MASK, resumable) == ("the motion", folders)
     measured = calls.one("measure_motion")
-    without_bars = replace(settings, bars=BarDetection.NONE)  # none were found
+    without_bars = replace(settings, bars=FirstBars())  # none were found
     assert (measured["settings"], measured["mask"], measured["flow"].model) == (without_bars, MASK, "the flow")
     assert measured["clip"].info.fps == 50
     assert calls.one("flow_model")["method"] is settings.flow
@@ -44,7 +44,7 @@ def test_a_file_is_measured_in_a_job_with_settings_mask_and_flow(fake_host, clip
     video = fake_host.VideoFromFile(str(clip_file))
     assert module.measure_input_motion(video, 50.0, settings, MASK, True) == ("the motion", ["folder"])
     measured = calls.one("measure_resumable")
-    without_bars = replace(settings, bars=BarDetection.NONE)  # none were found
+    without_bars = replace(settings, bars=FirstBars())  # none were found
     assert (measured["settings"], measured["mask"], measured["flow"].model) == (without_bars, MASK, "the flow")
     assert measured["source"] == clip_file
 
