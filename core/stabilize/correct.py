@@ -38,6 +38,8 @@ def correct_motion(
     usually `lambda *size: models.load_path_smoother(settings.smoother).make_smoother(*size)`.
     Raises ClipError as `smooth` does, for instance for a reference beyond the clip or LEARNED without `load_smoother`.
     """
+    if motion.shot_bars is not None:
+        return _correct_sections(motion, settings, load_smoother)
     measured = Trajectory.of(motion)
     smoother = _resolve_smoother(settings, measured.info, load_smoother)
     planned = plan_correction(
@@ -65,6 +67,24 @@ def correct_motion(
         bent = with_mesh(guarded, motion, smoother, settings.seconds, max_zoom=max_zoom, shots=trusted)
     final = replace(fade_changes(bent, guarded, settings.keyframes), bars=motion.bars)
     return attenuate_to_zoom(final, settings.max_zoom) if final.lens is not None and settings.is_cropped else final
+
+
+def _correct_sections(motion: Motion, settings: StabilizeSettings, load_smoother: SmootherLoader | None) -> Correction:
+    """Correct shots whose bars differ, each within the area inside its own bars."""
+    if settings.keyframes:  # their times are those of the clip
+        motion = replace(motion, times=motion.frame_times / float(motion.info.fps))
+    assert motion.shot_bars is not None
+    parts: list[Correction] = []
+    start = 0
+    for section in motion.split_by_bars():
+        stop = start + len(section.steps)
+        held = settings.reference
+        held = held - start if held is not None and start <= held < stop else None
+        parts.append(correct_motion(section, replace(settings, reference=held), load_smoother=load_smoother))
+        start = stop
+    info, shots = motion.info, motion.shots
+    whole = Correction(np.zeros((0, 3, 3)), shots, info, times=motion.times, shot_bars=motion.shot_bars)
+    return whole.join_by_bars(parts)
 
 
 def _resolve_smoother(

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..bars import Bars
+from ..bars import Bars, FirstBars
 from ..clip import Clip, ClipInfo
 from ..hold import Hold
 from ..lens import Lens, LensDetection
+from ..motion.bar_changes import bars_of_new_shots, find_shot_bars, have_bars_changed
 from ..motion.estimate import WORKING_SIDE, second_pass
 from ..motion.flow import FlowModel, flow_model
 from ..motion.gray_frame import Masks
@@ -21,7 +22,7 @@ from ..motion.readout_time import estimate_readout, with_rolling_shutter
 from ..motion.telemetry import Gyro, Telemetry, fuse_gyro, gyro_of
 from ..path.mesh_smooth import MeshWarp
 from ..path.motion import Motion
-from .known_bars import known_bars, mask_bars
+from .known_bars import known_bars, mask_bars, mask_shot_bars, with_known_bars
 from .motion_estimator import MotionEstimator
 from .settings import DEFAULT_SETTINGS, StabilizeSettings
 
@@ -53,12 +54,14 @@ def measure_motion(
     default of jobs.
     gyro: for telemetry; None reads it from `clip`, if that is a video file.
     Where a lens is detected, the clip is read once more, which the job keeps as well; so it is where something is held.
+    It is read again for bars that change at a cut, and the job does not keep that.
     Raises ClipError as `estimate_motion` and `with_rolling_shutter` do.
     """
+    settings = with_known_bars(settings, clip)
     bars = known_bars(settings, clip)
     flow = flow_model(settings.flow, device) if flow is None else flow
     estimator = MotionEstimator(flow, side, mask_bars(mask, bars, clip.info), job, segment_seconds)
-    motion = _measure_frames(clip, settings, estimator, bars)
+    motion = _measure_frames(clip, settings, estimator, bars, mask)
     if settings.telemetry is Telemetry.OFF:
         return motion
     return fuse_gyro(motion, gyro_of(clip) if gyro is None else gyro)
@@ -85,20 +88,34 @@ def measure_motion_share(
     return estimator.measure_share(clip, view, index, count, with_residuals=_needs_residuals(settings))
 
 
-def _measure_frames(clip: Clip, settings: StabilizeSettings, estimator: MotionEstimator, bars: Bars | None) -> Motion:
-    """As `measure_motion`, without telemetry."""
+def _measure_frames(
+    clip: Clip, settings: StabilizeSettings, estimator: MotionEstimator, bars: Bars | None, mask: Masks | None
+) -> Motion:
+    """As `measure_motion`, without telemetry.
+
+    mask: that of the estimator, without bars.
+    """
     view = _given_view(clip.info, settings, bars)
     if view is not None:
         return _measure_view(clip, view, settings, estimator)
     motion = estimator.estimate(clip, with_residuals=_needs_residuals(settings))
-    is_sought = settings.lens is LensDetection.AUTO and settings.hold is Hold.AUTO
+    shot_bars = None
+    if isinstance(settings.bars, FirstBars) and have_bars_changed(motion):
+        found, shots = find_shot_bars(clip, motion), motion.shots
+        if len(set(found)) > 1:
+            masks = mask_shot_bars(mask, shots, found, clip.info)
+            estimator = replace(estimator, mask=masks, job=None)
+            again = second_pass(clip, len(motion.steps))
+            motion = estimator.estimate(again, with_residuals=_needs_residuals(settings))
+            motion, shot_bars = bars_of_new_shots(motion, shots, found)
+    is_sought = settings.lens is LensDetection.AUTO and settings.hold is Hold.AUTO and shot_bars is None
     lens = estimate_lens(motion, bars) if is_sought else None
     if lens is not None:
         again = second_pass(clip, len(motion.steps))
         of_rays = _measure_view(again, LensView(clip.info, lens, bars), settings, estimator, is_second_pass=True)
         if of_rays.confidence.mean() > motion.confidence.mean():
             return of_rays
-    motion = replace(motion, bows=None)
+    motion = replace(motion, bows=None, dark_sides=None)
     held = motion
     if settings.hold is not Hold.AUTO:
         held = hold_motion(
@@ -106,7 +123,9 @@ def _measure_frames(clip: Clip, settings: StabilizeSettings, estimator: MotionEs
             region=settings.region, strength=settings.hold_strength, side=estimator.side, mask=estimator.mask,
         )  # fmt: skip
         held = replace(held, residuals=None)  # which are those of the camera's steps
-    if bars is not None:
+    if shot_bars is not None:
+        motion, held = motion.inside_each(shot_bars), held.inside_each(shot_bars)
+    elif bars is not None:
         motion, held = motion.inside(bars), held.inside(bars)
     # The readout shows in how the camera moves; what is held may move on its own.
     return replace(held, readout=with_rolling_shutter(motion, settings.readout_time).readout)
@@ -125,7 +144,7 @@ def _measure_view(
     readout = settings.readout_time
     if readout is None:  # that of the rows in the view, which are a share of all
         readout = float(np.clip(estimate_readout(motion) / view.height_share, -1, 1))
-    return with_rolling_shutter(replace(to_rotations(motion, view), bows=None), readout)
+    return with_rolling_shutter(replace(to_rotations(motion, view), bows=None, dark_sides=None), readout)
 
 
 def _given_view(info: ClipInfo, settings: StabilizeSettings, bars: Bars | None) -> LensView | None:

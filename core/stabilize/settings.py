@@ -35,7 +35,7 @@ class StabilizeSettings:
     the exposure of the first and of the last row, -1 to 1.
     reference: `Smoothing.LOCKED` only: number of the frame whose view is held, from 0; None holds a median view.
     pad: pixels added to each side of the frame; 0 for the crops.
-    bars: black bars around the image, which stay in place: AUTO detects them, see `find_bars`; NONE takes them for a
+    bars: black bars around the image, which stay in place: AUTO detects those of each shot; NONE takes them for a
     part of the image, and so does a pad; or `Bars`.
     smoother: `Smoothing.LEARNED` only: the file of its network, from `train_path_net`; None takes the bundled one.
     keyframes: strength, max_zoom and center of the crop over time, see `Keyframe`; `read_keyframes` reads a file.

@@ -11,11 +11,12 @@ from comfy_api.latest import Input
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ...core.clip import Clip
+from ...core.clip import Clip, ClipError
 from ...core.motion.estimate import luma_range
 from ...core.motion.flow import FlowModel, flow_model
 from ...core.motion.frame_times import frame_times
 from ...core.motion.gray_frame import Plane
+from ...core.motion.telemetry import Gyro, Telemetry, gyro_of
 from ...core.path.keyframes import zoom_limits
 from ...core.path.motion import Motion
 from ...core.path.trajectory import Correction, Trajectory
@@ -92,6 +93,19 @@ def load_flow_model(settings: StabilizeSettings) -> FlowModel:
     return with_cancel_check(flow_model(settings.flow))
 
 
+def read_input_gyro(frames: Tensor | Input.Video, settings: StabilizeSettings) -> Gyro | None:
+    """The gyroscope in the file of an input; None if telemetry is off.
+
+    Raises ClipError where there is none, or no package that reads it.
+    """
+    if settings.telemetry is Telemetry.OFF:
+        return None
+    gyro = "an IMAGE holds no telemetry" if isinstance(frames, Tensor) else gyro_of(plan_for(frames).pipeline.source)
+    if isinstance(gyro, str):
+        raise ClipError(f"telemetry is auto, but {gyro}; connect a VIDEO of a camera's file, or set telemetry to off")
+    return gyro
+
+
 def measure_input_motion(
     frames: Tensor | Input.Video, fps: float, settings: StabilizeSettings, mask: Tensor | None, resumable: bool
 ) -> tuple[Motion, list[Path] | None]:
@@ -99,14 +113,17 @@ def measure_input_motion(
 
     There are no folders for an IMAGE or a VIDEO in memory, and None if the result is not to be resumable.
     """
+    gyro = read_input_gyro(frames, settings)
     clip = open_for_motion(frames, fps)
     settings = with_known_bars(settings, clip)
     source, model = MotionSource(clip), load_flow_model(settings)
     plan = None if isinstance(frames, Tensor) else plan_for(frames)
     if resumable and plan is not None and plan.source is not None:
-        motion, folder = measure_resumable(source, plan.pipeline, plan.source, plan.time_range, settings, model, mask)
+        motion, folder = measure_resumable(
+            source, plan.pipeline, plan.source, plan.time_range, settings, model, mask, gyro
+        )
         return motion, [folder]
-    return measure_motion(source, settings, mask=mask, flow=model), [] if resumable else None
+    return measure_motion(source, settings, mask=mask, flow=model, gyro=gyro), [] if resumable else None
 
 
 def correct_and_plot(motion: Motion, settings: StabilizeSettings) -> tuple[Correction, Tensor, str]:

@@ -76,7 +76,7 @@ def test_what_the_stabilizer_did_is_part_of_the_report():
         "zoom_mean": 1.05, "zoom_max": 1.1, "zoom_frame": 7, "cuts": [30], "readout": 0.25, "doubtful_steps": 0.125,
         "jitter_before": 5.5, "jitter_after": None, "bars": None, "mesh": 0.0,
         "keyframes": 0, "field_of_view": None, "telemetry": None,
-        "hold": "auto", "held": 1.0, "lost": [],
+        "hold": "auto", "held": 1.0, "lost": [], "shot_bars": None,
     }  # fmt: skip
     assert "zoom 1.05, at most 1.10 (frame 7 needs most), 1 cut, readout 0.25 of a frame, 12.5% of the steps" in str(
         report
