@@ -22,6 +22,7 @@ def add_stabilize_options(parser: argparse.ArgumentParser) -> None:
     """Add the options; their defaults are those of `StabilizeSettings`."""
     settings = StabilizeSettings()
     add_enum_option(parser, "--smoothing", Smoothing(settings.smoothing), "how the camera's path is smoothed")
+    parser.set_defaults(smoothing=None)  # With --smoother, it matters whether one is given.
     parser.add_argument(
         "--seconds",
         type=positive_float,
@@ -137,9 +138,8 @@ def add_stabilize_options(parser: argparse.ArgumentParser) -> None:
 
 def stabilize_settings(args: argparse.Namespace) -> StabilizeSettings:
     """The settings that the arguments stand for."""
-    smoothing = Smoothing(args.smoothing)
-    if args.smoother and smoothing is StabilizeSettings().smoothing:
-        smoothing = Smoothing.LEARNED
+    default = Smoothing.LEARNED if args.smoother else StabilizeSettings().smoothing
+    smoothing = default if args.smoothing is None else Smoothing(args.smoothing)
     hold = Hold(args.hold)
     if args.region is not None and hold is Hold.AUTO:
         hold = Hold.REGION

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 
@@ -65,3 +66,27 @@ class Bars:
     def area(self, height: int, width: int) -> tuple[slice, slice]:
         """Rows and columns inside the bars of a frame of this size."""
         return slice(self.top, height - self.bottom), slice(self.left, width - self.right)
+
+
+class FirstBars(Bars):
+    """Bars that were detected in the first frames of a clip.
+
+    0 on all sides if there were none. Later shots may have others.
+    """
+
+
+NO_BARS = Bars()
+
+
+def bar_sections(shots: Sequence[slice], shot_bars: Sequence[Bars]) -> list[tuple[slice, Bars]]:
+    """Join consecutive shots with the same bars.
+
+    Returns the frames of each section, and its bars. shot_bars: of each shot; `NO_BARS` for one without.
+    """
+    sections: list[tuple[slice, Bars]] = []
+    for shot, bars in zip(shots, shot_bars, strict=True):
+        if sections and sections[-1][1] == bars:
+            sections[-1] = slice(sections[-1][0].start, shot.stop), bars
+        else:
+            sections.append((shot, bars))
+    return sections

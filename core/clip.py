@@ -131,8 +131,10 @@ class Clip(Protocol):
     Optional methods: `luma_frames(side)` yields luma (1, 1, h, w) of the size `info.fit_within(side)`, on which motion
     is measured; a file decodes it faster than full-size color. `luma_range(side, first, stop, times)` yields a part of
     it, see motion/estimate.py. `frame_times(count)` returns the seconds at which the frames are presented
-    (motion/frame_times.py). Video files also have `native_frames()` and `stream_format`: frames in the decoder's pixel
-    format, and that format. `bit_depth`, an attribute, is that of the stored frames; see `clip_bit_depth`.
+    (motion/frame_times.py). `second_pass(count)` returns the same clip, for reading `count` of its frames once more: a
+    clip that reports progress needs it. Video files also have `native_frames()` and `stream_format`: frames in the
+    decoder's pixel format, and that format. `bit_depth`, an attribute, is that of the stored frames; see
+    `clip_bit_depth`.
     """
 
     @property

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from .bars import Bars
+from .bars import NO_BARS, Bars
 from .geometry import Matrices
 from .hold import Hold
 from .metrics import jitter
@@ -35,7 +35,8 @@ class StabilizationReport:
     from a smooth motion, in pixels, by the measured motion: errors of the measurement are not included. None where all
     shots are too short to evaluate. keyframes: how many were followed. mesh: share of the frames, 0 to 1, that a mesh
     bends. field_of_view: of the lens, horizontally, in degrees; None for frames that were not turned along rays.
-    telemetry: how a gyroscope was used, or why not, in words; None without a search for one.
+    telemetry: how a gyroscope was used, or why not, in words; None without a search for one. shot_bars: the bars of
+    each shot, where they differ.
     hold: the choice of what was held. held: share of the frames, 0 to 1, in which that was followed; in the others the
     camera's motion was. lost: the ranges of these others, as pairs of first and last frame. For AUTO, held is 1 and
     lost is empty.
@@ -57,6 +58,7 @@ class StabilizationReport:
     hold: str = Hold.AUTO.value
     held: float = 1.0
     lost: list[list[int]] = field(default_factory=list[list[int]])
+    shot_bars: list[Bars] | None = None
 
     def as_dict(self) -> dict[str, object]:
         """The report as JSON values."""
@@ -77,6 +79,7 @@ class StabilizationReport:
             "hold": self.hold,
             "held": round(self.held, 4),
             "lost": self.lost,
+            "shot_bars": None if self.shot_bars is None else [asdict(bars) for bars in self.shot_bars],
         }
 
     def __str__(self) -> str:
@@ -91,6 +94,9 @@ class StabilizationReport:
         parts = [zoom + frame, f"{len(self.cuts)} cut{'' if len(self.cuts) == 1 else 's'}"]
         if self.bars:
             parts.append(f"bars of {self.bars} px")
+        if self.shot_bars:
+            different = dict.fromkeys(f"{bars} px" if bars != NO_BARS else "none" for bars in self.shot_bars)
+            parts.append(f"bars by shot ({'; '.join(different)})")
         if self.keyframes:
             parts.append(f"{self.keyframes} keyframe{'' if self.keyframes == 1 else 's'}")
         if self.field_of_view is not None:
@@ -140,6 +146,7 @@ def report_stabilization(
         telemetry=motion.telemetry,
         hold=motion.hold.value,
         held=1.0 if motion.held is None else float(motion.held.mean()),
+        shot_bars=None if correction.shot_bars is None else list(correction.shot_bars),
         lost=[] if motion.held is None else _ranges(motion.held == 0),
     )
 

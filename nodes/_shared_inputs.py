@@ -13,6 +13,7 @@ from ..core.lens import LENSES, MAX_FOV, Lens, LensDetection, parse_lens
 from ..core.motion.estimate import WORKING_SIDE
 from ..core.motion.flow import FlowMethod
 from ..core.motion.readout_time import RollingShutter
+from ..core.motion.telemetry import Telemetry
 from ..core.path.border import Border
 from ..core.path.mesh_smooth import MeshWarp
 from ..core.path.smooth import Smoothing
@@ -121,6 +122,17 @@ def lens_inputs() -> list[io.Input]:
 def parse_lens_inputs(lens: str, field_of_view: float) -> LensDetection | Lens:
     """The lens that the values of `lens_inputs` stand for."""
     return parse_lens(field_of_view or lens)
+
+
+def telemetry_input() -> io.Input:
+    return io.Combo.Input(
+        "telemetry",
+        options=combo_options(Telemetry),
+        default=STABILIZE_DEFAULTS.telemetry.value,
+        optional=True,
+        tooltip="For a VIDEO from a file of an action camera: auto uses the camera's gyroscope, which the file holds, "
+        "where it agrees with the motion of the frames. It needs the package telemetry-parser. off: the frames alone.",
+    )
 
 
 # -- stabilization

@@ -5,8 +5,10 @@ from __future__ import annotations
 from comfy_api.latest import Input, io, ui
 from torch import Tensor
 
+from ..core.lens import LensDetection
 from ..core.motion.readout_time import RollingShutter
 from ..core.path.border import Border
+from ..core.path.keyframes import parse_keyframes
 from ..core.path.smooth import Smoothing
 from ..core.pipeline.upscale_operations import upscale_operations
 from ..core.pipeline.warp_op import WarpOp
@@ -37,7 +39,7 @@ class EnhanceVideo(io.ComfyNode):
             "video stabilization, deshake, shaky, steady, restore video",
             description="Larger and steadier in one: motion is measured on the small frames, the frames are upscaled, "
             "and the large ones are moved. The single nodes have more settings, and change one without redoing all.",
-            advanced="fps, width, height, max_zoom, rolling_shutter, resumable",
+            advanced="fps, width, height, max_zoom, rolling_shutter, resumable, keyframes, lens, field_of_view",
             inputs=[
                 shared.model_input(),
                 ImageOrVideoType.Input(
@@ -58,6 +60,8 @@ class EnhanceVideo(io.ComfyNode):
                 ),
                 shared.rolling_shutter_input(),
                 shared.resumable_input(),
+                shared.keyframes_input(),
+                *shared.lens_inputs(),
             ],
             hidden=[io.Hidden.dynprompt],
             outputs=[
@@ -88,6 +92,9 @@ class EnhanceVideo(io.ComfyNode):
         upscale_model: ImageModel | None = None,
         rolling_shutter: str = shared.ROLLING_SHUTTER,
         resumable: bool = False,
+        keyframes: str = "",
+        lens: str = LensDetection.AUTO.value,
+        field_of_view: float = 0.0,
     ) -> io.NodeOutput:
         check_links(cls, frames)
         settings = StabilizeSettings(
@@ -96,6 +103,8 @@ class EnhanceVideo(io.ComfyNode):
             border=Border(border),
             max_zoom=max_zoom,
             rolling_shutter=RollingShutter(rolling_shutter),
+            keyframes=parse_keyframes(keyframes),
+            lens=shared.parse_lens_inputs(lens, field_of_view),
         )
         motion, job_folders = measure_input_motion(frames, fps, settings, None, resumable)
         correction, plot, _ = correct_and_plot(motion, settings)

@@ -8,12 +8,13 @@ from torch import Tensor
 
 from ..core.motion.flow import FlowMethod, FlowModel
 from ..core.motion.readout_time import RollingShutter
+from ..core.motion.telemetry import Telemetry
 from ..core.stabilize import StabilizeSettings, measure_motion, with_known_bars
 from ..core.visualize.plots import flow_to_image
 from . import _shared_inputs as shared
 from ._comfy.adapter import FlowType, ImageOrVideoType, show_output
 from ._comfy.schema import STABILIZE_CATEGORY, node_schema
-from ._video.stabilization import MotionSource, load_flow_model, open_for_motion
+from ._video.stabilization import MotionSource, load_flow_model, open_for_motion, read_input_gyro
 
 
 class EstimateFlow(io.ComfyNode):
@@ -28,7 +29,7 @@ class EstimateFlow(io.ComfyNode):
             description="Measures how the image moves from each frame to the next, and how the camera must have "
             "moved: the first step of stabilisation. Cuts are found on the way. Measure before upscaling: it is "
             "faster.",
-            advanced="method, fps, detail, rolling_shutter, hold, region, hold_strength",
+            advanced="method, fps, detail, rolling_shutter, hold, region, hold_strength, telemetry",
             inputs=[
                 ImageOrVideoType.Input(
                     "frames",
@@ -55,6 +56,7 @@ class EstimateFlow(io.ComfyNode):
                 shared.mask_input(),
                 shared.rolling_shutter_input(),
                 *shared.hold_inputs(),
+                shared.telemetry_input(),
             ],
             outputs=[
                 FlowType.Output(display_name="flow", tooltip="For Smooth Trajectory."),
@@ -80,16 +82,19 @@ class EstimateFlow(io.ComfyNode):
         region: str = "",
         hold_strength: float = shared.STABILIZE_DEFAULTS.hold_strength,
         region_mask: Tensor | None = None,
+        telemetry: str = shared.STABILIZE_DEFAULTS.telemetry.value,
     ) -> io.NodeOutput:
         settings = StabilizeSettings(
             flow=FlowMethod(method),
             rolling_shutter=RollingShutter(rolling_shutter),
+            telemetry=Telemetry(telemetry),
             **shared.parse_hold(hold, region, hold_strength, region_mask)._asdict(),
         )
+        gyro = read_input_gyro(frames, settings)
         clip, model = open_for_motion(frames, fps), load_flow_model(settings)
         settings = with_known_bars(settings, clip)
         source = MotionSource(clip, _spread_pairs(clip.info.length or 1, pictures))
-        motion = measure_motion(source, settings, side=detail, mask=mask, flow=model)
+        motion = measure_motion(source, settings, side=detail, mask=mask, flow=model, gyro=gyro)
         image = _draw_flow(source.pairs, model)
         show_output(image)
         return io.NodeOutput(motion, image, ui=ui.PreviewImage(image, cls=cls) if pictures else None)

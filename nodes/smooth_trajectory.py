@@ -8,6 +8,7 @@ from comfy_api.latest import io, ui
 
 from ..core.clip import ClipError
 from ..core.path.border import Border
+from ..core.path.keyframes import has_value, parse_keyframes
 from ..core.path.motion import Motion
 from ..core.path.smooth import Smoothing
 from ..core.path.strength import Strength
@@ -33,7 +34,7 @@ class SmoothTrajectory(io.ComfyNode):
             description="Takes the shake out of the camera's path and keeps its intended moves. Changing these "
             "settings costs no new measuring.",
             advanced="reference, strength_x, strength_y, strength_roll, strength_zoom, strength_tilt, horizon, "
-            "smoother",
+            "smoother, keyframes",
             inputs=[
                 FlowType.Input("flow", tooltip="From Estimate Flow, or from Load Trajectory."),
                 *shared.smoothing_inputs(),
@@ -55,6 +56,7 @@ class SmoothTrajectory(io.ComfyNode):
                     tooltip="For learned: its network. bundled comes with the pack; others are files of `steadyscale "
                     "train-smoother` in ComfyUI/models/path_smoothers.",
                 ),
+                shared.keyframes_input(),
             ],
             outputs=[
                 CorrectionType.Output(
@@ -99,19 +101,24 @@ class SmoothTrajectory(io.ComfyNode):
         strength_tilt: float = 1.0,
         horizon: float = shared.STABILIZE_DEFAULTS.horizon,
         smoother: str = BUNDLED_SMOOTHER,
+        keyframes: str = "",
     ) -> io.NodeOutput:
-        file = find_smoother_file(smoother)
+        file = None if smoother == BUNDLED_SMOOTHER else find_smoother_file(smoother)
         if file is None and smoother != BUNDLED_SMOOTHER:
             raise ClipError(f"{smoother!r} was deleted from models/{SMOOTHERS_FOLDER}: refresh, and choose another")
+        moments = parse_keyframes(keyframes)
+        # The border is chosen later, in Warp/Pad Frames: max_zoom must hold for a crop.
+        border = Border.CROP_ADAPTIVE if has_value(moments, "max_zoom") else Border.CROP
         settings = StabilizeSettings(
             smoothing=Smoothing(smoothing),
             seconds=seconds,
-            border=Border.CROP,  # the border is chosen later, in Warp/Pad Frames: max_zoom must hold for a crop
+            border=border,
             max_zoom=max_zoom,
             strength=Strength(strength_x, strength_y, strength_roll, strength_zoom, strength_tilt),
             horizon=horizon,
             reference=reference if reference >= 0 else None,
-            smoother=file if smoothing == Smoothing.LEARNED.value else None,
+            smoother=file,
+            keyframes=moments,
         )
         correction, plot, _ = correct_and_plot(flow, settings)
         return io.NodeOutput(correction, plot, ui=ui.PreviewImage(plot, cls=cls))

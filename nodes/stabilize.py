@@ -8,6 +8,7 @@ from torch import Tensor
 from ..core.lens import LensDetection
 from ..core.motion.flow import FlowMethod
 from ..core.motion.readout_time import RollingShutter
+from ..core.motion.telemetry import Telemetry
 from ..core.path.border import Border
 from ..core.path.keyframes import parse_keyframes
 from ..core.path.mesh_smooth import MeshWarp
@@ -38,7 +39,8 @@ class StabilizeVideo(io.ComfyNode):
             description="Takes the shake out of a clip: Estimate Flow, Smooth Trajectory and Warp/Pad Frames in one. "
             "Take the three apart to upscale in between, or to try settings without measuring again.",
             advanced="fps, method, rolling_shutter, resumable, strength_x, strength_y, strength_roll, strength_zoom, "
-            "strength_tilt, horizon, keyframes, mesh, lens, field_of_view, hold, region, hold_strength",
+            "strength_tilt, horizon, keyframes, mesh, lens, field_of_view, hold, region, hold_strength, "
+            "telemetry",
             inputs=[
                 ImageOrVideoType.Input(
                     "frames",
@@ -64,6 +66,7 @@ class StabilizeVideo(io.ComfyNode):
                 shared.mesh_input(),
                 *shared.lens_inputs(),
                 *shared.hold_inputs(),
+                shared.telemetry_input(),
             ],
             hidden=[io.Hidden.dynprompt],
             outputs=[
@@ -119,6 +122,7 @@ class StabilizeVideo(io.ComfyNode):
         region: str = "",
         hold_strength: float = shared.STABILIZE_DEFAULTS.hold_strength,
         region_mask: Tensor | None = None,
+        telemetry: str = shared.STABILIZE_DEFAULTS.telemetry.value,
     ) -> io.NodeOutput:
         check_links(cls, frames)
         settings = StabilizeSettings(
@@ -133,6 +137,7 @@ class StabilizeVideo(io.ComfyNode):
             keyframes=parse_keyframes(keyframes),
             mesh=MeshWarp(mesh),
             lens=shared.parse_lens_inputs(lens, field_of_view),
+            telemetry=Telemetry(telemetry),
             **shared.parse_hold(hold, region, hold_strength, region_mask)._asdict(),
         )
         motion, job_folders = measure_input_motion(frames, fps, settings, mask, resumable)

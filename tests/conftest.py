@@ -10,7 +10,7 @@ import os
 
 os.environ["STEADYSCALE_NATIVE"] = "0"  # read when the package is imported
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,9 @@ from steadyscale.models import SRVGGConfig, SRVGGNetCompact, load_upscaler
 
 HOST_FOLDERS = ("host", "browser")  # of tests that share a running ComfyUI
 OLD_HOST = "old_host"  # the value of `any_host` for the other ComfyUI of tests/host
+# Starts of the files whose tests fork processes from one that has imported everything (job_run.start_process), which
+# takes three seconds for each worker.
+FORKING = ("fuzz/", "core/jobs/", "core/api/test_jobs")
 # Folders of files that take five seconds and more: the last file of a worker must not be one of these.
 LONGEST = ("fuzz", "native", "api", "compress", "filters", "jobs", "loop", "motion", "path", "upscaling")
 
@@ -40,20 +43,32 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=order)
 
 
-def pytest_collection_finish() -> None:
-    """Exempt modules and collected tests from garbage collection, which tests on the simulated GPU call each time."""
-    gc.collect()
-    gc.freeze()
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Exempt modules and collected tests from garbage collection, which tests on the simulated GPU call each time.
+
+    While they are collected, it would search them again and again, for two seconds in each worker.
+    """
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.collect()
+        gc.freeze()
+        gc.enable()
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Keep the tests of a file in one worker, and those in the same ComfyUI: each worker would start its own."""
+    """Keep the tests of a file in one worker, and those that share a ComfyUI or a process to fork from."""
     from xdist.scheduler import LoadFileScheduling
 
     class Scheduling(LoadFileScheduling):
         def _split_scope(self, nodeid: str) -> str:
-            folder = nodeid.removeprefix("tests/").partition("/")[0]
+            file = nodeid.removeprefix("tests/")
+            folder = file.partition("/")[0]
+            if file.startswith(FORKING):
+                return "forking"
             if folder not in HOST_FOLDERS:
                 return super()._split_scope(nodeid)
             return f"{folder} {OLD_HOST}" if f"[{OLD_HOST}" in nodeid else folder

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -57,9 +58,20 @@ def test_the_pack_uses_relative_imports_only(path):
         )
 
 
-def test_the_library_works_without_comfyui():
-    code = "import steadyscale.core, steadyscale.models, steadyscale.cli.main, sys; sys.exit('comfy' in sys.modules)"
-    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(sys.executable).parent)
+def test_importing_the_library_needs_no_comfyui_and_starts_and_builds_nothing(tmp_path):
+    code = (
+        "import subprocess, sys\n"
+        "def never(*args, **more): raise AssertionError('a program was started')\n"
+        "subprocess.run = subprocess.Popen = never\n"
+        "import steadyscale.core, steadyscale.models, steadyscale.cli.main\n"
+        "import steadyscale.models.native as native\n"
+        "assert native.engine._load_library.cache_info().currsize == 0\n"
+        "assert 'comfy' not in sys.modules\n"
+    )
+    environment = {"STEADYSCALE_CACHE": str(tmp_path), "PATH": "", "HOME": str(tmp_path)}
+    environment |= {name: value for name, value in os.environ.items() if name.startswith("PYTHON")}
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(sys.executable).parent, env=environment)
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(

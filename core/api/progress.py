@@ -43,13 +43,20 @@ class ProgressTracker:
         """
         self.start(stage, total)
         self._report()
+        yield from self.count(frames)
+
+    def count(self, frames: Iterator[Batch]) -> Iterator[Batch]:
+        """Yield the same batches and report each as part of the present stage."""
         for batch in frames:
             self.done += len(batch)
             self._report()
             yield batch
 
     def track_clip(self, clip: Clip, stage: str) -> Clip:
-        """Return the clip in a wrapper that reports each pass over it as this stage."""
+        """Return the clip in a wrapper that reports each pass over it as this stage.
+
+        A second pass (see `Clip`) is a stage of its own, however many parts it reads.
+        """
         return _TrackedClip(clip, self, stage)
 
     def notify(self, message: str) -> None:
@@ -67,8 +74,8 @@ class ProgressTracker:
 
 
 class _TrackedClip:
-    def __init__(self, clip: Clip, tracker: ProgressTracker, stage: str) -> None:
-        self._clip, self._tracker, self._stage = clip, tracker, stage
+    def __init__(self, clip: Clip, tracker: ProgressTracker, stage: str, *, is_second_pass: bool = False) -> None:
+        self._clip, self._tracker, self._stage, self._is_second_pass = clip, tracker, stage, is_second_pass
 
     @property
     def info(self) -> ClipInfo:
@@ -79,18 +86,28 @@ class _TrackedClip:
         return getattr(self._clip, "stream_format", None)
 
     def frames(self, batch: int = 1) -> Iterator[Frames]:
-        return self._tracker.track(self._clip.frames(batch), self._stage, self.info.length)
+        return self._track(self._clip.frames(batch), self.info.length)
 
     def native_frames(self) -> Iterator[NativeFrames]:
-        return self._tracker.track(cast("NativeClip", self._clip).native_frames(), self._stage, self.info.length)
+        return self._track(cast("NativeClip", self._clip).native_frames(), self.info.length)
 
     def luma_frames(self, side: int) -> Iterator[Plane]:
-        return self._tracker.track(luma_frames(self._clip, side), self._stage, self.info.length)
+        return self._track(luma_frames(self._clip, side), self.info.length)
 
     def luma_range(self, side: int, first: int, stop: int | None, times: Timestamps | None) -> Iterator[Plane]:
         end = self.info.length if stop is None else stop
         frames = luma_range(self._clip, side, first, stop, times)
-        return self._tracker.track(frames, self._stage, None if end is None else max(0, end - first))
+        return self._track(frames, None if end is None else max(0, end - first))
 
     def frame_times(self, count: int) -> NDArray[np.float64] | None:
         return frame_times(self._clip, count)
+
+    def second_pass(self, count: int) -> Clip:
+        stage = f"{self._stage} again"
+        self._tracker.start(stage, count)
+        return _TrackedClip(self._clip, self._tracker, stage, is_second_pass=True)
+
+    def _track(self, frames: Iterator[Batch], total: int | None) -> Iterator[Batch]:
+        if self._is_second_pass:
+            return self._tracker.count(frames)
+        return self._tracker.track(frames, self._stage, total)

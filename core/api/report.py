@@ -16,7 +16,8 @@ from ..video.decode.corruption import CorruptionReport
 class Progress:
     """The state of a running call.
 
-    stage: "measuring" (motion), "upscaling" or "stabilizing".
+    stage: "measuring" (motion), "measuring again" (through a detected lens, or what is held), "upscaling" or
+    "stabilizing".
     done, total: frames of this stage; total is None where the source does not state its length.
     message: an estimate of size, memory and time, in words; empty where only the numbers changed.
     """

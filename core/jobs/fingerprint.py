@@ -142,6 +142,8 @@ def _describe_correction(correction: Correction, inner: Callable[[object], Any])
         description |= {"mesh": _hash_array(mesh), "distorts-rows": correction.distorts_rows}
     if correction.bars is not None:
         description |= {"bars": list(astuple(correction.bars))}
+    if correction.shot_bars is not None:
+        description |= {"shot-bars": [list(astuple(bars)) for bars in correction.shot_bars]}
     if correction.lens is not None:
         description |= {"lens": [correction.lens.fov, *correction.lens.coefficients]}
     return {**description, "shots": inner(correction.shots), "info": inner(correction.info)}

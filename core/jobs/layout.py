@@ -7,6 +7,7 @@
     claims/00003-2.json          the second attempt at piece 3; see claims.py
     joined.json                  in place of plan.json once OUT is complete, while the other files are removed
     motion/00003.json            the motion of piece 3 of the source; see motion_pieces.py
+    motion/00003-view.json       the same, measured again through a detected lens
 
 All processes that work on a job share its folder, on a disk or in a store of objects, and no file of it is changed by
 two of them: plan.json is written by the planning process, an attempt belongs to the process that created it, and parts
@@ -36,6 +37,7 @@ FORMAT, VERSION = "steadyscale-shards", 1
 PLAN, JOINED, PARTS, CLAIMS, MOTION = "plan.json", "joined.json", "parts", "claims", "motion"
 _CORRECTION = re.compile(r"correction(-.*)?\.json")
 _RECORD = re.compile(r"\d{5,}\.json")
+_VIEW_RECORD = re.compile(r"\d{5,}-view\.json")
 _HASH_DIGITS = 16  # of a file's hash, in its name
 
 
@@ -59,9 +61,12 @@ class JobFolder:
         """The name of the record of a finished part."""
         return f"{PARTS}/{index:05d}.json"
 
-    def motion_piece(self, index: int) -> str:
-        """The name of the measured motion of a piece of the source."""
-        return f"{MOTION}/{index:05d}.json"
+    def motion_piece(self, index: int, *, of_view: bool = False) -> str:
+        """The name of the measured motion of a piece of the source.
+
+        of_view: that of the second pass, through a detected lens.
+        """
+        return f"{MOTION}/{index:05d}{'-view' if of_view else ''}.json"
 
     def attempt(self, index: int, number: int) -> str:
         """The name of an attempt at a piece, counted from 1."""
@@ -194,12 +199,12 @@ class JobFolder:
         """Return the names of the records of all finished parts."""
         return self._numbered(PARTS)
 
-    def measured_pieces(self) -> set[str]:
-        """Return the names of the files of all measured motion."""
-        return self._numbered(MOTION)
+    def measured_pieces(self, *, of_view: bool = False) -> set[str]:
+        """Return the names of the files of all measured motion; of_view: as for `motion_piece`."""
+        return self._numbered(MOTION, _VIEW_RECORD if of_view else _RECORD)
 
-    def _numbered(self, folder: str) -> set[str]:
-        return {name for name in self._storage.names(folder) if _RECORD.fullmatch(name.removeprefix(f"{folder}/"))}
+    def _numbered(self, folder: str, pattern: re.Pattern[str] = _RECORD) -> set[str]:
+        return {name for name in self._storage.names(folder) if pattern.fullmatch(name.removeprefix(f"{folder}/"))}
 
     def count_parts(self) -> int:
         """Return the number of finished parts."""

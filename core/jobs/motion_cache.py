@@ -47,14 +47,18 @@ def cached_motion(
     segment_seconds: float = SEGMENT_SECONDS,
     with_residuals: bool = False,
     lens: Lens | None = None,
+    is_second_pass: bool = False,
 ) -> Motion:
     """Estimate motion as `estimate_motion`, bit-identical, reusing stored pieces.
 
     A stored piece is measured again if its start state is not the end state of the piece before.
     clip: reads the job's source. flow, side, mask, with_residuals: as for `estimate_motion`; the mask must not be a
-    function. lens: of the view, if `clip` is one (motion/lens_view.py).
+    function. lens: of the view, if `clip` is one (motion/lens_view.py). is_second_pass: as for `MotionPieces`.
     """
-    pieces = MotionPieces(job, clip.info, flow, side, mask, segment_seconds, with_residuals=with_residuals, lens=lens)
+    pieces = MotionPieces(
+        job, clip.info, flow, side, mask, segment_seconds,
+        with_residuals=with_residuals, lens=lens, is_second_pass=is_second_pass,
+    )  # fmt: skip
     count, known = len(pieces.ranges), len(pieces)
     times, index = job.timestamps(clip.info.fps), 0
     with with_resume_hint(job, "motion", lambda: len(pieces)):

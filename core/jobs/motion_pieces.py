@@ -87,7 +87,8 @@ class MotionPieces:
     """The motion of all pieces of a clip, measured or read from the job.
 
     info: of the clip. side: longer side of the measured frames. flow, mask, with_residuals: as for `estimate_motion`.
-    lens: of the view that is measured, if it is one. Files of other settings, or another source or software, are not
+    lens: of the view that is measured, if it is one. is_second_pass: through a lens that the motion of the same job
+    shows, whose files stay beside those of the view. Files of other settings, or another source or software, are not
     read; a message says so.
     """
 
@@ -102,12 +103,13 @@ class MotionPieces:
         *,
         with_residuals: bool = False,
         lens: Lens | None = None,
+        is_second_pass: bool = False,
     ) -> None:
         times = job.timestamps(info.fps)
         self.ranges = split_clip(times.starts, times.time_base, segment_seconds)
         self.folder = JobFolder(job.location)
         self._info, self._flow, self._mask, self._reported = info, flow, mask, False
-        self._with_residuals = with_residuals
+        self._with_residuals, self._of_view = with_residuals, is_second_pass
         self._columns = _COLUMNS | ({"residuals": (-1, *MESH_SHAPE, 2)} if with_residuals else {})
         extra: list[Any] = ["residuals", MESH_SHAPE] if with_residuals else []
         if lens is not None:
@@ -130,14 +132,18 @@ class MotionPieces:
 
     def read_missing(self) -> None:
         """Read the files of the pieces that are not known."""
-        listed = self.folder.measured_pieces()  # one request to a store, instead of one for each piece
+        # One request to a store, instead of one for each piece.
+        listed = self.folder.measured_pieces(of_view=self._of_view)
         for index in range(len(self.ranges)):
-            if index not in self and self.folder.motion_piece(index) in listed:
+            if index not in self and self._file(index) in listed:
                 self._read(index)
+
+    def _file(self, index: int) -> str:
+        return self.folder.motion_piece(index, of_view=self._of_view)
 
     def _read(self, index: int) -> None:
         """Read the file of a piece, if it is a valid one."""
-        frames, body = self.ranges[index], self.folder.read(self.folder.motion_piece(index))
+        frames, body = self.ranges[index], self.folder.read(self._file(index))
         if body is None:
             return
         if body["settings"] != self._settings or body["piece"] != [frames.start, frames.stop]:
@@ -196,7 +202,7 @@ class MotionPieces:
         body |= {"first": piece.first, "start_map": piece.start_map.ravel().tolist()}
         body |= {"end_map": end_map.ravel().tolist()}
         body |= {column: getattr(motion, column).ravel().tolist() for column in self._columns}
-        self.folder.write(self.folder.motion_piece(index), body)
+        self.folder.write(self._file(index), body)
         self._pieces[index] = piece
 
     def join(self) -> Motion:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..bars import Bars
-from ..clip import Clip
+from ..clip import Clip, ClipInfo
 from .estimate import luma_frames
 
 MAX_BLACK = 0.09  # luma of a bar: black of the limited range, if it was decoded as the full range, with noise
@@ -30,8 +30,9 @@ MIN_FRAMES, ENOUGH_FRAMES, MAX_FRAMES = 8, 48, 240  # that are looked at; the fi
 def find_bars(clip: Clip) -> Bars | None:
     """Detect black bars in the first frames of a clip; None if there are none.
 
-    A clip without bars is known after a few frames; a dark one may take `MAX_FRAMES`. Bars that only some shots have
-    are none: the frames have to agree. Their width is even, so that no pixel of subsampled chroma belongs to both.
+    A clip without bars is known after a few frames; a dark one may take `MAX_FRAMES`. The frames have to agree,
+    whatever their shots; `find_shot_bars` detects those of each shot. The width is even, so that no pixel of subsampled
+    chroma belongs to both.
     """
     found, brightest, count = None, np.ones((1, 1), np.float32), 0
     with closing(luma_frames(clip, max(clip.info.size))) as frames:
@@ -47,9 +48,16 @@ def find_bars(clip: Clip) -> Bars | None:
     found = detect_bars(brightest) if count >= MIN_FRAMES else None
     if found is None:
         return None
-    # The gray frames of a pipeline that upscales are smaller than its own.
-    scale_x, scale_y = clip.info.width / brightest.shape[1], clip.info.height / brightest.shape[0]
-    even = (2 * ceil(n * s / 2 - 1e-6) for n, s in zip(astuple(found), (scale_x, scale_y) * 2, strict=True))
+    return to_frame_size(found, brightest.shape, clip.info)
+
+
+def to_frame_size(bars: Bars, shape: tuple[int, ...], info: ClipInfo) -> Bars:
+    """Convert bars of gray frames to those of a clip, of even width.
+
+    shape: (h, w) of the gray frames; those of a pipeline that upscales are smaller than its own.
+    """
+    scale_x, scale_y = info.width / shape[1], info.height / shape[0]
+    even = (2 * ceil(n * s / 2 - 1e-6) for n, s in zip(astuple(bars), (scale_x, scale_y) * 2, strict=True))
     return Bars(*even)
 
 

@@ -208,6 +208,12 @@ def luma_range(
         yield from islice(luma_frames(clip, side), first, stop)
 
 
+def second_pass(clip: Clip, count: int) -> Clip:
+    """Return the same clip, for reading `count` of its frames once more; see `Clip`."""
+    begin = getattr(clip, "second_pass", None)
+    return clip if begin is None else begin(count)
+
+
 def downscale_luma(frame: Frames, height: int, width: int) -> Plane:
     """Return the luma of a frame, reduced by area averaging.
 

@@ -19,7 +19,7 @@ from ..hold import Hold, Region, RegionMask
 from ..path.motion import Motion
 from ..path.trajectory import MIN_CONFIDENCE, interpolate_low_confidence
 from ..runtime.prefetch import prefetch
-from .estimate import WORKING_SIDE, luma_frames, luma_range
+from .estimate import WORKING_SIDE, luma_frames, luma_range, second_pass
 from .gray_frame import GrayFrame, Masks, mask_of
 from .layers import Layer, find_layers
 from .subject import SubjectTracker
@@ -74,7 +74,7 @@ def _hold_layer(clip: Clip, motion: Motion, hold: Hold, side: int, mask: Masks |
     to_small = small.width / motion.info.width, small.height / motion.info.height
     camera = geometry.rescale(_resolved_steps(motion), *to_small)
     steps, held = camera.copy(), np.zeros(len(camera))
-    frames = enumerate(prefetch(luma_frames(clip, side), name="decode"))
+    frames = enumerate(prefetch(luma_frames(second_pass(clip, len(camera)), side), name="decode"))
     for shot in motion.shots:
         numbered = (
             (number, GrayFrame.of(plane, mask_of(mask, number, *plane.shape[-2:])))
@@ -148,10 +148,10 @@ def _hold_region(clip: Clip, motion: Motion, region: Region | RegionMask, streng
     else:
         region.check(motion.info, count)
     if isinstance(region, RegionMask) and len(region.masks) > 1:
-        _track_masks(clip, motion.shots, camera, region, side, positions)
+        _track_masks(second_pass(clip, count), motion.shots, camera, region, side, positions)
     else:
         shot = next(shot for shot in motion.shots if shot.start <= region.frame < shot.stop)
-        _track_both_ways(clip, shot, camera, region, side, motion.info, positions)
+        _track_both_ways(second_pass(clip, shot.stop - shot.start), shot, camera, region, side, motion.info, positions)
     moves, held = np.zeros((count, 2)), np.zeros(count)
     for shot in motion.shots:
         moves[shot], held[shot] = _own_moves(positions[shot], camera[shot], float(motion.info.fps))

@@ -21,7 +21,7 @@ from ..lens import Lens
 from ..path.motion import MAX_STEP_SCALE, Motion
 from ..path.ray_camera import RayCamera
 from ..runtime.optional_cv2 import optional_opencv
-from .estimate import luma_frames, luma_range
+from .estimate import luma_frames, luma_range, second_pass
 from .frame_times import frame_times
 from .gray_frame import Masks, Plane
 
@@ -124,6 +124,9 @@ class ViewClip:
 
     def frame_times(self, count: int) -> NDArray[np.float64] | None:
         return frame_times(self._clip, count)
+
+    def second_pass(self, count: int) -> ViewClip:
+        return ViewClip(second_pass(self._clip, count), self._view)
 
     def _map(self, planes: Generator[Plane, None, None]) -> Generator[Plane, None, None]:
         coords = None

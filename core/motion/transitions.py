@@ -18,6 +18,7 @@ from .gray_frame import Plane
 from .pose_graph import UNKNOWN
 
 THUMBNAIL = (9, 16)  # rows and columns
+DARK_SIDE = 23  # 8-bit luma of blocks within a bar
 FADED_FRAMES = 3  # before and after black ones: what is visible there is too faint for the detection of cuts
 
 
@@ -53,8 +54,19 @@ def resolve_transitions(motion: Motion) -> Motion:
     for dissolve in dissolves:
         _remove_cuts(confidence, slice(dissolve.first, dissolve.last + 2))
         steps[dissolve.middle], confidence[dissolve.middle] = np.eye(3), 0.0
+    dark_sides = find_dark_sides(motion.thumbnails)
     mixed = [slice(dissolve.first, dissolve.last + 1) for dissolve in dissolves]
-    return replace(motion, steps=steps, confidence=confidence, thumbnails=None, dissolves=mixed)
+    return replace(motion, steps=steps, confidence=confidence, thumbnails=None, dissolves=mixed, dark_sides=dark_sides)
+
+
+def find_dark_sides(thumbnails: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """Return whether the blocks at the left, top, right and bottom are black, (N, 4).
+
+    thumbnails: (N, 144).
+    """
+    blocks = thumbnails.reshape(-1, *THUMBNAIL)
+    sides = (blocks[:, :, 0], blocks[:, 0], blocks[:, :, -1], blocks[:, -1])
+    return np.stack([side.max(axis=1) <= DARK_SIDE for side in sides], axis=1)
 
 
 def _remove_cuts(confidence: NDArray[np.float64], frames: slice) -> None:

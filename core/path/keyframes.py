@@ -32,6 +32,8 @@ else:
 
 Array = NDArray[np.float64]
 
+FADE_STRENGTH = 0.25  # below, changes of a planned correction fade out; it needs little zoom there
+
 
 @dataclass(frozen=True)
 class Keyframe:
@@ -211,6 +213,24 @@ def apply_keyframes(correction: Correction, keyframes: Sequence[Keyframe], max_z
         shifts[:, :2, 2] = -shift * [info.width, info.height]
         matrices = geometry.normalize(shifts @ matrices)
     return replace(correction, matrices=matrices)
+
+
+def fade_changes(changed: Correction, planned: Correction, keyframes: Sequence[Keyframe]) -> Correction:
+    """Take back what was changed in frames whose strength over time is 0.
+
+    changed: `planned` with a smaller zoom, a mesh or exact rotations, all of which also move frames that are to stay
+    where they are. From 0 to `FADE_STRENGTH`, more and more of the change remains.
+    """
+    if not has_value(keyframes, "strength"):
+        return changed
+    share = np.clip(interpolate_keyframes(keyframes, "strength", _seconds(changed)) / FADE_STRENGTH, 0, 1)
+    if (share == 1).all():
+        return changed
+    change = geometry.to_tangents(geometry.inverse(planned.matrices) @ changed.matrices) * share[:, None]
+    faded = geometry.normalize(planned.matrices @ geometry.matrices_from_tangents(change))
+    matrices = np.where((share < 1)[:, None, None], faded, changed.matrices)
+    mesh = None if changed.mesh is None else changed.mesh * share[:, None, None, None].astype(np.float32)
+    return replace(changed, matrices=matrices, mesh=mesh)
 
 
 def _seconds(correction: Correction) -> Array:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .. import geometry
-from ..bars import Bars
+from ..bars import NO_BARS, Bars, bar_sections
 from ..clip import ClipInfo
 from ..hold import Hold
 from ..lens import Lens
@@ -37,10 +38,14 @@ class Motion:
     residuals: (N, *MESH_SHAPE, 2) float32, or None where they were not measured: how content near each vertex of a mesh
     moves beyond the step, in pixels of frame i. See motion/mesh_residuals.py.
     bars: of the frames, in pixels, or None. Then `info` and the steps are of the area inside the bars.
+    shot_bars: of each shot, or None if all have the same. Then `bars` is None, `info` is that of the frames, and the
+    steps of a shot are about the center of the area inside its bars.
     dissolves: slices of frames that are mixtures of two scenes; a shot starts within each.
     lens: of the camera, or None. With a lens, the steps are similarities that stand for rotations, see ray_camera.py.
     telemetry: what was made of a gyroscope in the file, see motion/telemetry.py; None if there was no search for one.
-    bows: only while a clip is measured; (N, 6), what a lens leaves in each step, see motion/lens_estimate.py.
+    bows, dark_sides: only while a clip is measured. bows: (N, 6), what a lens leaves in each step, see
+    motion/lens_estimate.py. dark_sides: (N, 4), whether the left, top, right and bottom of a frame are black, see
+    motion/bar_changes.py.
     hold, held: what the steps follow, see motion/held_motion.py. held: (N,), 1 where it is followed, 0 where the camera
     is because it was not seen, between where one passes over to the other; None for AUTO.
     """
@@ -61,6 +66,8 @@ class Motion:
     bows: NDArray[np.float64] | None = None
     hold: Hold = Hold.AUTO
     held: NDArray[np.float64] | None = None
+    dark_sides: NDArray[np.bool_] | None = None
+    shot_bars: tuple[Bars, ...] | None = None
 
     @property
     def frame_times(self) -> NDArray[np.float64]:
@@ -76,6 +83,40 @@ class Motion:
         if residuals is not None:
             residuals = resample_mesh(residuals, self.info.size, info.size, (float(center[0, 2]), float(center[1, 2])))
         return replace(self, steps=steps, info=info, bars=bars, residuals=residuals)
+
+    def inside_each(self, shot_bars: Sequence[Bars]) -> Motion:
+        """As `inside`, for shots with different bars."""
+        steps, residuals = self.steps.copy(), None if self.residuals is None else self.residuals.copy()
+        for frames, bars in bar_sections(self.shots, shot_bars):
+            inner = self._section(frames, NO_BARS).inside(bars)
+            steps[frames] = inner.steps
+            if residuals is not None and inner.residuals is not None:
+                residuals[frames] = inner.residuals
+        return replace(self, steps=steps, residuals=residuals, shot_bars=tuple(shot_bars))
+
+    def split_by_bars(self) -> list[Motion]:
+        """The motions of runs of shots with the same bars, their `bars`."""
+        if self.shot_bars is None:
+            return [self]
+        return [self._section(frames, bars) for frames, bars in bar_sections(self.shots, self.shot_bars)]
+
+    def _section(self, frames: slice, bars: Bars) -> Motion:
+        """A range of whole shots, whose steps are those of the area inside the bars."""
+        info = bars.active_info(self.info)
+        inner = (mixed for mixed in self.dissolves if mixed.start >= frames.start and mixed.stop <= frames.stop)
+        return replace(
+            self,
+            steps=self.steps[frames],
+            confidence=self.confidence[frames],
+            info=replace(info, length=frames.stop - frames.start),
+            readout=self.readout * info.height / self.info.height,
+            times=None if self.times is None else self.times[frames],
+            bars=None if bars == NO_BARS else bars,
+            dissolves=[slice(mixed.start - frames.start, mixed.stop - frames.start) for mixed in inner],
+            residuals=None if self.residuals is None else self.residuals[frames],
+            held=None if self.held is None else self.held[frames],
+            shot_bars=None,
+        )
 
     @property
     def shots(self) -> list[slice]:

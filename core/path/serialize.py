@@ -8,9 +8,10 @@ shutter, a motion has its "readout", the others "rows"; "bends": true stands for
 for `Motion.confidence`. "times", in seconds, are written where the timestamps are uneven; without them, the frames are
 1 / fps apart. "dissolves" of a motion are like "shots". "residuals" of a motion and the "mesh" of a correction are
 written where they exist, 2 numbers for each vertex, row by row. "bars" are pixels at the left, top, right and bottom;
-"clip" is then the area inside. "agreement" and "links" are those of `Motion`, in a part of a clip that is still
-measured. A "lens" has its horizontal field of view in degrees and then its coefficients, see `Lens`. "hold" and "held"
-are there where a motion is not that of the camera. Numbers are written so that reading them is exact.
+"clip" is then the area inside. "shot_bars" are those of each shot, where they differ; "clip" is then the frame.
+"agreement" and "links" are those of `Motion`, in a part of a clip that is still measured. A "lens" has its horizontal
+field of view in degrees and then its coefficients, see `Lens`. "hold" and "held" are there where a motion is not that
+of the camera. Numbers are written so that reading them is exact.
 """
 
 from __future__ import annotations
@@ -70,6 +71,8 @@ def save_path(value: Savable, target: str | Path) -> None:
         document["bends"] = True
     if not isinstance(value, Trajectory) and value.bars is not None:
         document["bars"] = list(astuple(value.bars))
+    if not isinstance(value, Trajectory) and value.shot_bars is not None:
+        document["shot_bars"] = [list(astuple(bars)) for bars in value.shot_bars]
     if value.lens is not None:
         document["lens"] = [value.lens.fov, *value.lens.coefficients]
     try:
@@ -147,6 +150,7 @@ def _parse_document(document: dict[str, Any]) -> Savable:
             _parse_matrices(document, "steps", count), _parse_array(document, "trust", (count,)), info, readout, times,
             bars=_parse_bars(document), dissolves=_parse_dissolves(document, count),
             residuals=_parse_mesh(document, "residuals", count), lens=lens,
+            shot_bars=_parse_shot_bars(document, info, shots),
         )  # fmt: skip
         if "agreement" in document:
             links = np.array(document.get("links", []), dtype=np.float64).reshape(-1, 12)
@@ -166,7 +170,8 @@ def _parse_document(document: dict[str, Any]) -> Savable:
         mesh = _parse_mesh(document, "mesh", count)
         if mesh is not None and np.abs(mesh).max() > max(info.size):
             raise ValueError(f"the mesh moves a vertex by {np.abs(mesh).max():g} pixels")
-        return Correction(matrices, shots, info, poses, rows, distorts_rows, times, bars, mesh, lens)
+        shot_bars = _parse_shot_bars(document, info, shots)
+        return Correction(matrices, shots, info, poses, rows, distorts_rows, times, bars, mesh, lens, shot_bars)
     raise ValueError(f"kind {kind!r} is not motion, trajectory or correction")
 
 
@@ -180,7 +185,19 @@ def _parse_dissolves(document: dict[str, Any], count: int) -> list[slice]:
 def _parse_bars(document: dict[str, Any]) -> Bars | None:
     if "bars" not in document:
         return None
-    pixels = _parse_array(document, "bars", (4,))
+    return _bars_of(_parse_array(document, "bars", (4,)))
+
+
+def _parse_shot_bars(document: dict[str, Any], info: ClipInfo, shots: list[slice]) -> tuple[Bars, ...] | None:
+    if "shot_bars" not in document:
+        return None
+    found = tuple(_bars_of(pixels) for pixels in _parse_array(document, "shot_bars", (len(shots), 4)))
+    for bars in found:
+        bars.active_info(info)  # which refuses bars that leave nothing
+    return found
+
+
+def _bars_of(pixels: NDArray[np.float64]) -> Bars:
     if (pixels != np.rint(pixels)).any():
         raise ValueError(f"bars are {pixels.tolist()} and not whole numbers of pixels")
     return Bars(*map(int, pixels))

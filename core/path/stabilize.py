@@ -12,11 +12,11 @@ import numpy as np
 from .border import Border
 from .crossfade import join_dissolved_shots
 from .follow_moves import follow_moves
-from .keyframes import Keyframe, apply_keyframes, has_value, largest_zoom, zoom_limits
+from .keyframes import Keyframe, apply_keyframes, fade_changes, has_value, largest_zoom, zoom_limits
 from .smooth import Smoother, Smoothing, smooth
 from .strength import Strength
 from .trajectory import Correction, Trajectory, correction
-from .zoom import limit_zoom, trim_peaks
+from .zoom import attenuate_to_zoom, limit_zoom, trim_peaks
 
 
 def plan_correction(
@@ -56,7 +56,8 @@ def plan_correction(
     planned = apply_keyframes(planned, keyframes, limits)
     if Border(border) not in (Border.CROP, Border.CROP_ADAPTIVE):
         return planned
-    planned = limit_zoom(planned, limits, seconds=seconds)
-    if is_exact or isinstance(limits, np.ndarray) or has_value(keyframes, "center"):
-        return planned
-    return trim_peaks(planned, seconds=seconds)
+    limited = limit_zoom(planned, limits, seconds=seconds)
+    if not (is_exact or isinstance(limits, np.ndarray) or has_value(keyframes, "center")):
+        limited = trim_peaks(limited, seconds=seconds)
+    faded = fade_changes(limited, planned, keyframes)
+    return limited if faded is limited else attenuate_to_zoom(faded, limits)

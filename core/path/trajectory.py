@@ -6,13 +6,15 @@ Three types contain similar matrices with different meaning: `Motion` (motion.py
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .. import geometry
-from ..bars import Bars
+from ..bars import NO_BARS, Bars, bar_sections
 from ..clip import ClipError, ClipInfo
 from ..lens import Lens
 from ..runtime.deprecation import renamed_fields
@@ -20,6 +22,8 @@ from .even_time import to_frame_times
 from .mesh import MeshOffsets
 from .motion import MAX_STEP_SCALE, Motion
 from .rolling_shutter import RowHomographies, rectify_steps
+
+AnyFloat = TypeVar("AnyFloat", np.float32, np.float64)
 
 MIN_CONFIDENCE = 0.2  # steps with less are interpolated from their neighbors
 
@@ -95,6 +99,7 @@ class Correction:
     distorts_rows: if True, the matrices are applied first and then the inverses of `mesh` and `rows`, which adds their
     distortion. The inverse of a correction does; with a lens, it maps frames by the inverse rotations.
     times, bars: as in `Motion`. Bars stay where they are: `info` and the matrices are of the area inside them.
+    shot_bars: as in `Motion`; then the matrices of a shot are of the area inside its bars.
     mesh: (N, *MESH_SHAPE, 2) float32 or None; offsets of source points in pixels, see mesh.py, applied between the
     matrices and the rows.
     lens: of the camera, or None. With a lens, the inverse of a matrix is a view as in ray_camera.py, from the
@@ -111,6 +116,7 @@ class Correction:
     bars: Bars | None = None
     mesh: MeshOffsets | None = None
     lens: Lens | None = None
+    shot_bars: tuple[Bars, ...] | None = None
 
     @property
     def frame_info(self) -> ClipInfo:
@@ -137,6 +143,8 @@ class Correction:
 
         Raises ClipError for a size of another aspect ratio: those are other frames, or a crop of these.
         """
+        if self.shot_bars is not None:
+            return self.join_by_bars([part.resized(width, height) for part in self.split_by_bars()])
         full = self.frame_info
         if abs(width * full.height - height * full.width) > width + height:  # more than a pixel's rounding
             raise ClipError(
@@ -156,6 +164,65 @@ class Correction:
             info=info,
             bars=bars,
         )
+
+    def split_by_bars(self) -> list[Correction]:
+        """The corrections of runs of shots with the same bars, their `bars`."""
+        if self.shot_bars is None:
+            return [self]
+        return [self._section(frames, bars) for frames, bars in bar_sections(self.shots, self.shot_bars)]
+
+    def _section(self, frames: slice, bars: Bars) -> Correction:
+        """A range of whole shots, numbered from 0."""
+        count = frames.stop - frames.start
+        inner = [shot for shot in self.shots if frames.start <= shot.start < frames.stop]
+        return replace(
+            self,
+            matrices=self.matrices[frames],
+            shots=[slice(shot.start - frames.start, shot.stop - frames.start) for shot in inner],
+            info=replace(bars.active_info(self.info), length=count),
+            poses=None if self.poses is None else self.poses[frames],
+            rows=None if self.rows is None else self.rows[frames],
+            times=None if self.times is None else self.times[frames],
+            bars=None if bars == NO_BARS else bars,
+            mesh=None if self.mesh is None else self.mesh[frames],
+            shot_bars=None,
+        )
+
+    def join_by_bars(self, parts: Sequence[Correction]) -> Correction:
+        """Join corrections in place of those of `split_by_bars`.
+
+        Their frames may have another size.
+        """
+        assert self.shot_bars is not None, "the parts of one correction have the bars of its shots"
+        counts = [len(part.matrices) for part in parts]
+        shot_bars = [part.bars or NO_BARS for part in parts for _ in part.shots]
+        return replace(
+            self,
+            matrices=np.concatenate([part.matrices for part in parts]),
+            info=replace(parts[0].frame_info, length=self.info.length),
+            poses=_joined([part.poses for part in parts], counts, np.eye(3)),
+            rows=_joined([part.rows for part in parts], counts, np.eye(3)),
+            mesh=_joined([part.mesh for part in parts], counts, np.zeros(2, np.float32)),
+            distorts_rows=parts[0].distorts_rows,
+            shot_bars=tuple(shot_bars),
+        )
+
+
+def _joined(
+    tables: Sequence[NDArray[AnyFloat] | None], counts: Sequence[int], neutral: NDArray[AnyFloat]
+) -> NDArray[AnyFloat] | None:
+    """Concatenate tables of frames.
+
+    One that is missing has neutral values. None if all are.
+    """
+    known = next((table for table in tables if table is not None), None)
+    if known is None:
+        return None
+    filled = [
+        np.broadcast_to(neutral, (count, *known.shape[1:])) if table is None else table
+        for table, count in zip(tables, counts, strict=True)
+    ]
+    return np.concatenate(filled)
 
 
 def correction(measured: Trajectory, wanted: Trajectory) -> Correction:

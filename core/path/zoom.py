@@ -34,6 +34,8 @@ def zooms_to_fill(correction: Correction) -> NDArray[np.float64]:
     With it the output contains source pixels only. Infinity if the correction moves the center of the output out of the
     source.
     """
+    if correction.shot_bars is not None:
+        return np.concatenate([zooms_to_fill(part) for part in correction.split_by_bars()])
     return np.concatenate(
         [np.ones(0), *(_chunk_zooms(correction, p) for p in geometry.chunks(len(correction.matrices)))]
     )

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from fractions import Fraction
+from itertools import compress
 from math import inf
 
 from ..clip import ClipError, Frames
@@ -115,6 +116,10 @@ def _slice_correction(correction: Correction, span: range) -> Correction:
         for s in correction.shots
         if s.start < span.stop and s.stop > span.start
     ]
+    shot_bars = correction.shot_bars
+    if shot_bars is not None:
+        kept = (s.start < span.stop and s.stop > span.start for s in correction.shots)
+        shot_bars = tuple(compress(shot_bars, kept))
     part = slice(span.start, span.stop)
     poses = None if correction.poses is None else correction.poses[part]
     info = replace(correction.info, length=len(span))
@@ -130,6 +135,7 @@ def _slice_correction(correction: Correction, span: range) -> Correction:
         rows=rows,
         times=times,
         mesh=mesh,
+        shot_bars=shot_bars,
     )
 
 

@@ -76,14 +76,12 @@ class WarpOp(Operation):
         border, cv2 = Border(self.border), optional_opencv()
         if cv2 is None or self.pad or str(self.device) != "cpu":
             return None
-        bars = self.correction.resized(input_info.width, input_info.height).bars
-        if bars is not None and not can_keep_bars(stream_format, bars):
+        fix = self.correction.resized(input_info.width, input_info.height)
+        if not all(can_keep_bars(stream_format, part.bars) for part in fix.split_by_bars() if part.bars is not None):
             return None
         if not can_warp_yuv(stream_format, input_info.width, input_info.height, border):
             return None
-        return warp_yuv(
-            cv2, native_frames, self.correction.resized(input_info.width, input_info.height), border, stream_format
-        )
+        return warp_yuv(cv2, native_frames, fix, border, stream_format)
 
     @property
     def temporal_context(self) -> tuple[int, int]:
@@ -112,10 +110,11 @@ def union_fill_mask(warp_op: WarpOp, info: ClipInfo) -> Tensor:
     small = info.fit_within(FILL_MASK_SIDE)
     pad = round(warp_op.pad * small.width / info.width)
     fix = with_border_zoom(warp_op.correction.resized(small.width, small.height), Border(warp_op.border))
-    buffers = torch.empty(3, fix.info.height + 2 * pad, fix.info.width + 2 * pad)
     union = torch.zeros(small.height + 2 * pad, small.width + 2 * pad)
-    area = union if fix.bars is None else union[fix.bars.area(small.height, small.width)]
-    for sampling_map in sampling_maps(fix, pad):
-        torch.maximum(area, sampling_map.fill_mask(*sampling_map.source_coords(buffers)), out=area)
+    for part in fix.split_by_bars():
+        buffers = torch.empty(3, part.info.height + 2 * pad, part.info.width + 2 * pad)
+        area = union if part.bars is None else union[part.bars.area(small.height, small.width)]
+        for sampling_map in sampling_maps(part, pad):
+            torch.maximum(area, sampling_map.fill_mask(*sampling_map.source_coords(buffers)), out=area)
     dilated = F.max_pool2d(union[None], 3, stride=1, padding=1)
     return F.interpolate(dilated[None], (size.height, size.width), mode="nearest")[0]

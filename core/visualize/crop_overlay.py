@@ -40,14 +40,14 @@ def draw_crop_overlay(
     Raises ClipError for a frame number outside the correction, and as `with_border_zoom` does.
     """
     height, width = frame.shape[-2:]
-    if correction.bars is not None:  # only the area inside is cropped
-        correction = correction.resized(width, height)
-        assert correction.bars is not None
-        frame = frame[(..., *correction.bars.area(height, width))]
-        correction, (height, width) = replace(correction, bars=None), frame.shape[-2:]
     if not 0 <= frame_number < len(correction.matrices):
         raise ClipError(f"there is no frame {frame_number}: motion was measured for {len(correction.matrices)} frames")
-    matrix = with_border_zoom(correction.resized(width, height), Border(border)).matrices[frame_number]
+    correction = with_border_zoom(correction.resized(width, height), Border(border))
+    correction, index = _section_of(correction, frame_number)
+    if correction.bars is not None:  # only the area inside is cropped
+        frame = frame[(..., *correction.bars.area(height, width))]
+        correction, (height, width) = replace(correction, bars=None), frame.shape[-2:]
+    matrix = correction.matrices[index]
     corners = geometry.corners(width + 2 * pad, height + 2 * pad)
     outline = geometry.transform_points(geometry.inverse(matrix), corners) + np.array([width / 2, height / 2])
     left, top = (_canvas_margin(-float(low), size) for low, size in zip(outline.min(0), (width, height), strict=True))
@@ -71,6 +71,15 @@ def draw_crop_overlay(
     return draw_caption(
         overlay, f"frame {frame_number}: {cropped_percent:.1f} % cropped, {filled_percent:.1f} % synthesized"
     )
+
+
+def _section_of(correction: Correction, frame_number: int) -> tuple[Correction, int]:
+    """The part of a correction with the bars of a frame, and the index in it."""
+    for part in correction.split_by_bars():
+        if frame_number < len(part.matrices):
+            return part, frame_number
+        frame_number -= len(part.matrices)
+    raise IndexError(frame_number)
 
 
 def blank_frame(correction: Correction) -> Frames:

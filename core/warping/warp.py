@@ -44,6 +44,9 @@ def warp(
     border = Border(border)
     if pad and border in (Border.CROP, Border.CROP_ADAPTIVE):
         raise ClipError("a padded frame cannot be cropped: choose another border, or a pad of 0")
+    if correction.shot_bars is not None:
+        yield from _warp_sections(frames, correction, border, pad=pad, device=device, on_device=on_device)
+        return
     if correction.bars is not None:
         yield from _warp_inside_bars(frames, correction, border, pad=pad, device=device, on_device=on_device)
         return
@@ -56,6 +59,40 @@ def warp(
     else:
         results = _warp_frames(frames, correction, border, pad, device)
     yield from results if on_device else (Warped(w.frames.cpu(), w.fill_mask.cpu()) for w in results)
+
+
+def _warp_sections(
+    frames: Iterator[Frames],
+    correction: Correction,
+    border: Border,
+    *,
+    pad: int,
+    device: torch.device | str,
+    on_device: bool,
+) -> Iterator[Warped]:
+    """As `warp`, for a correction whose shots have different bars."""
+    if pad:
+        raise ClipError("frames with bars cannot be padded: measure them without bars, or choose a pad of 0")
+    parts = with_border_zoom(correction, border).split_by_bars()
+    if border in (Border.CROP, Border.CROP_ADAPTIVE):
+        border = Border.EDGE  # the zoom is done; the kernel reaches past the edge by a pixel
+    stream = _check_frames(frames, correction)
+    rest: Frames | None = None
+
+    def take(count: int) -> Iterator[Frames]:
+        nonlocal rest
+        while count:
+            batch = next(stream, None) if rest is None else rest
+            if batch is None:
+                return
+            rest = batch[count:] if len(batch) > count else None
+            count -= min(count, len(batch))
+            yield batch if rest is None else batch[: len(batch) - len(rest)]
+
+    for part in parts:
+        yield from warp(take(len(part.matrices)), part, border, device=device, on_device=on_device)
+    for _ in stream:  # which reports frames that nothing was measured for
+        pass
 
 
 def _warp_inside_bars(

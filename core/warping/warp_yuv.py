@@ -14,7 +14,7 @@ import numpy as np
 from av.video.frame import VideoFrame
 from numpy.typing import NDArray
 
-from ..bars import Bars
+from ..bars import NO_BARS, Bars
 from ..path.border import Border, check_frame_count, with_border_zoom
 from ..path.trajectory import Correction
 from ..video.format.chroma_location import CHROMA_POSITIONS, chroma_subsampling
@@ -65,19 +65,27 @@ def warp_yuv(
     """
     border = Border(border)
     correction = with_border_zoom(correction, border)
-    info, count = correction.info, len(correction.matrices)
-    bars = correction.bars or Bars()
-    buffers = np.empty((3, info.height, info.width), np.float32)
-    maps, done = sampling_maps(correction), 0
+    maps, done, count = _coords_and_bars(correction), 0, len(correction.matrices)
     for batch in frames:
         warped: list[VideoFrame] = []
-        for frame, sampling in zip(batch, maps, strict=False):
-            x, y = _to_stored_orientation(*sampling.source_coords(buffers), stream_format.orientation)
+        for frame, (coords, bars) in zip(batch, maps, strict=False):
+            x, y = _to_stored_orientation(*coords, stream_format.orientation)
             warped.append(_remap_planes(cv2, frame, x, y, border, stream_format, bars))
         done += len(batch)
         check_frame_count(done, count)
         yield warped
     check_frame_count(done, count, ended=True)
+
+
+def _coords_and_bars(correction: Correction) -> Iterator[tuple[tuple[Coords, Coords], Bars]]:
+    """Yield source coordinates inside the bars, and the bars, of each frame.
+
+    The coordinates are valid until the next ones are computed.
+    """
+    for part in correction.split_by_bars():
+        buffers = np.empty((3, part.info.height, part.info.width), np.float32)
+        for sampling in sampling_maps(part):
+            yield sampling.source_coords(buffers), part.bars or NO_BARS
 
 
 def _to_stored_orientation(x: Coords, y: Coords, orientation: Orientation) -> tuple[Coords, Coords]:
@@ -96,7 +104,7 @@ def _to_stored_orientation(x: Coords, y: Coords, orientation: Orientation) -> tu
 def _remap_planes(
     cv2: ModuleType, frame: VideoFrame, x: Coords, y: Coords, border: Border, stream_format: StreamFormat, bars: Bars
 ) -> VideoFrame:
-    has_bars = bars != Bars()
+    has_bars = bars != NO_BARS
     height, width = x.shape
     warped = VideoFrame(width + bars.left + bars.right, height + bars.top + bars.bottom, frame.format.name)
     bits = bit_depth(frame.format.name)

@@ -8,10 +8,8 @@ from torch import nn
 
 from ..arch.realplksr import PixelNorm, PLKBlock, RealPLKSR
 from .bindings import Activation, Arena, NativeLibrary
-from .plan import (
-    ExecutionPlan,
-    PixelRect,
-    PlanCompiler,
+from .plan import ExecutionPlan, PixelRect, PlanCompiler
+from .prepack import (
     PrepackedConv,
     PrepackedNorm,
     prepack_conv,

@@ -10,7 +10,8 @@ from torch import nn
 
 from ..arch.rrdb import NEGATIVE_SLOPE, RESIDUAL_SCALE, RRDBNet
 from .bindings import Arena, MemoryBlock, NativeLibrary
-from .plan import CPU_FLOAT32, ExecutionPlan, PixelRect, PlanCompiler, Planes, PrepackedConv, prepack_conv, split_range
+from .plan import ExecutionPlan, PixelRect, PlanCompiler, Planes, split_range
+from .prepack import CPU_FLOAT32, PrepackedConv, prepack_conv
 
 # Strips of the tail use the memory that the trunk no longer needs, or this much: enough rows for the two that are
 # computed twice at every seam not to matter.

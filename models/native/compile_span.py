@@ -5,14 +5,8 @@ from __future__ import annotations
 from ..arch.span import BLOCKS, SPAN
 from .bindings import OUTPUT_TILE, Activation, Arena, NativeLibrary
 from .compile_srvgg import TILE_SHIFT, layer_rects
-from .plan import (
-    ExecutionPlan,
-    PixelRect,
-    PlanCompiler,
-    prepack_conv,
-    prepack_input_conv,
-    prepack_pointwise,
-)
+from .plan import ExecutionPlan, PixelRect, PlanCompiler
+from .prepack import prepack_conv, prepack_input_conv, prepack_pointwise
 
 CONVS = 3 * BLOCKS + 3  # one after another, each of 3x3
 

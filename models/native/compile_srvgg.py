@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from ..arch.srvgg import SRVGGNetCompact
 from .bindings import OUTPUT_TILE, Arena, NativeLibrary
-from .plan import CPU_FLOAT32, ExecutionPlan, PixelRect, Planes, prepack_conv, prepack_input_conv
+from .plan import ExecutionPlan, PixelRect, Planes
+from .prepack import CPU_FLOAT32, prepack_conv, prepack_input_conv
 
 # Pixels by which the Winograd tiles of every second layer are shifted up and left. Rounding couples the pixels of a
 # tile, so a change of the input spreads by up to 6 pixels per layer with aligned tiles, and by 3 with shifted ones.

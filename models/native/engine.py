@@ -25,7 +25,7 @@ from .compile_span import span_exact_halo
 from .compile_srvgg import midpoint, srvgg_exact_halo
 from .compiler import find_compiler
 from .native_model import NativeNetwork, Roi, crop_to_roi
-from .plan import CPU_FLOAT32
+from .prepack import CPU_FLOAT32
 
 log = logging.getLogger(__name__)
 

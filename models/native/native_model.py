@@ -18,7 +18,8 @@ from .compile_realplksr import make_realplksr_compiler
 from .compile_rrdb import make_rrdb_compiler
 from .compile_span import make_span_compiler
 from .compile_srvgg import SRVGGCompiler
-from .plan import CPU_FLOAT32, ExecutionPlan, PixelRect, PlanCompiler
+from .plan import ExecutionPlan, PixelRect, PlanCompiler
+from .prepack import CPU_FLOAT32
 
 MAX_CACHE_BYTES = 256 << 20  # limit of the cached activations: 64 channels of 720p
 

@@ -110,17 +110,19 @@ def with_progress(
     preview_frames: Callable[[T], Frames | NativeFrames] | None = None,
     node_id: str | None = None,
     output_image: Tensor | None = None,
+    done: int = 0,
 ) -> Iterator[T]:
     """Report progress on the node and check for cancel after each item of a stream.
 
     preview_frames: returns the frames of an item; the node displays the last of them, at most once a second. node_id:
     the node for these previews, None for the running one. output_image: see `show_output`, which is called at the end.
+    done: the count that is reported before the first item.
     """
     progress, node = progress_bar(total or 1), running_node_id() if node_id is None else node_id
     if node is not None and not can_preview(node):
         preview_frames = None
     preview_bar = progress if node_id is None or preview_frames is None else progress_bar(total or 1, node_id)
-    done, reported, previewed_at, sent_at = 0, 0, time.monotonic(), float("-inf")
+    reported, previewed_at, sent_at = done, time.monotonic(), float("-inf")
     stop_if_cancelled()
     for item in stream:
         preview = None

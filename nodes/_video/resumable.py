@@ -23,6 +23,7 @@ from ...core.jobs.folder import open_job, remove_job
 from ...core.jobs.run import run_job
 from ...core.motion.estimate import WORKING_SIDE
 from ...core.motion.flow import FlowModel
+from ...core.motion.telemetry import Gyro
 from ...core.path.motion import Motion
 from ...core.pipeline.pipeline import Pipeline
 from ...core.stabilize import StabilizeSettings, measure_motion
@@ -74,6 +75,7 @@ def measure_resumable(
     settings: StabilizeSettings,
     flow: FlowModel,
     mask: Tensor | None,
+    gyro: Gyro | None,
 ) -> tuple[Motion, Path]:
     """Estimate motion, or continue an earlier process's estimate.
 
@@ -82,7 +84,7 @@ def measure_resumable(
     """
     folder = _job_folder("motion", source, time_range, pipeline.operations, flow, WORKING_SIDE, mask)
     with open_job(folder, source, time_range) as job:
-        return measure_motion(clip, settings, mask=mask, flow=flow, job=job), folder
+        return measure_motion(clip, settings, mask=mask, flow=flow, job=job, gyro=gyro), folder
 
 
 def _job_folder(kind: str, source: Path, time_range: TimeRange | None, *settings: object) -> Path:

@@ -11,19 +11,22 @@ from comfy_api.latest import Input
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ...core.clip import Clip
-from ...core.motion.estimate import luma_frames
+from ...core.clip import Clip, ClipError
+from ...core.motion.estimate import luma_range
 from ...core.motion.flow import FlowModel, flow_model
 from ...core.motion.frame_times import frame_times
 from ...core.motion.gray_frame import Plane
+from ...core.motion.telemetry import Gyro, Telemetry, gyro_of
 from ...core.path.keyframes import zoom_limits
 from ...core.path.motion import Motion
 from ...core.path.trajectory import Correction, Trajectory
 from ...core.stabilization_report import report_stabilization
 from ...core.stabilize import StabilizeSettings, correct_motion, measure_motion, with_known_bars
+from ...core.video.decode.timestamps import Timestamps
 from ...core.visualize.plots import plot_trajectory
 from ...models import load_path_smoother
 from .._comfy.adapter import to_clip, with_cancel_check, with_progress
+from .._comfy.node_text import show_text
 from .lazy_video import plan_for
 from .render_plan import reserve_memory
 from .resumable import measure_resumable
@@ -32,25 +35,40 @@ from .resumable import measure_resumable
 class MotionSource:
     """A clip that reports progress while it is measured, and records pairs of frames.
 
-    first_frames: numbers of the first frames of the pairs. pairs: luma frames (1, 1, h, w), of the first reading; the
-    last pair has a single frame if the clip ends with it.
+    first_frames: numbers of the first frames of the pairs. pairs: luma frames (1, 1, h, w); the last pair has a single
+    frame if the clip ends with it. second_pass_frames: how many frames all readings of a second pass have together;
+    None for the first one, which begins anew each time.
     """
 
-    def __init__(self, clip: Clip, first_frames: Collection[int] = ()) -> None:
+    def __init__(self, clip: Clip, first_frames: Collection[int] = (), second_pass_frames: int | None = None) -> None:
         self.info, self.frames = clip.info, clip.frames
         self.pairs: list[list[Tensor]] = []
-        self._clip, self._first_frames = clip, set(first_frames)
+        self._clip, self._first_frames, self._second_pass_frames = clip, set(first_frames), second_pass_frames
+        self._done = 0
+
+    def second_pass(self, count: int) -> MotionSource:
+        show_text("measuring again …")
+        return MotionSource(self._clip, second_pass_frames=count)
 
     def luma_frames(self, side: int) -> Iterator[Plane]:
-        self.pairs = []  # of the last measurement: the lens may require a second one
-        stream = map(torch.from_numpy, luma_frames(self._clip, side))
-        is_first_reading = not self.pairs
+        return self.luma_range(side, 0, None, None)
+
+    def luma_range(self, side: int, first: int, stop: int | None, times: Timestamps | None) -> Iterator[Plane]:
+        is_first_pass = self._second_pass_frames is None
+        self.pairs, self._done = [], first if is_first_pass else self._done
         for number, luma in enumerate(
-            with_progress(stream, self.info.length, preview_frames=lambda frame: frame.expand(-1, 3, -1, -1))
+            with_progress(
+                map(torch.from_numpy, luma_range(self._clip, side, first, stop, times)),
+                self.info.length if is_first_pass else self._second_pass_frames,
+                preview_frames=lambda frame: frame.expand(-1, 3, -1, -1),
+                done=self._done,
+            ),
+            first,
         ):
-            if is_first_reading and number - 1 in self._first_frames:
+            self._done += 1
+            if number > first and number - 1 in self._first_frames:
                 self.pairs[-1].append(luma)
-            if is_first_reading and (number in self._first_frames or number == 0):
+            if number in self._first_frames or number == 0:
                 self.pairs.append([luma])
             yield luma.numpy()
 
@@ -75,6 +93,19 @@ def load_flow_model(settings: StabilizeSettings) -> FlowModel:
     return with_cancel_check(flow_model(settings.flow))
 
 
+def read_input_gyro(frames: Tensor | Input.Video, settings: StabilizeSettings) -> Gyro | None:
+    """The gyroscope in the file of an input; None if telemetry is off.
+
+    Raises ClipError where there is none, or no package that reads it.
+    """
+    if settings.telemetry is Telemetry.OFF:
+        return None
+    gyro = "an IMAGE holds no telemetry" if isinstance(frames, Tensor) else gyro_of(plan_for(frames).pipeline.source)
+    if isinstance(gyro, str):
+        raise ClipError(f"telemetry is auto, but {gyro}; connect a VIDEO of a camera's file, or set telemetry to off")
+    return gyro
+
+
 def measure_input_motion(
     frames: Tensor | Input.Video, fps: float, settings: StabilizeSettings, mask: Tensor | None, resumable: bool
 ) -> tuple[Motion, list[Path] | None]:
@@ -82,14 +113,17 @@ def measure_input_motion(
 
     There are no folders for an IMAGE or a VIDEO in memory, and None if the result is not to be resumable.
     """
+    gyro = read_input_gyro(frames, settings)
     clip = open_for_motion(frames, fps)
     settings = with_known_bars(settings, clip)
     source, model = MotionSource(clip), load_flow_model(settings)
     plan = None if isinstance(frames, Tensor) else plan_for(frames)
     if resumable and plan is not None and plan.source is not None:
-        motion, folder = measure_resumable(source, plan.pipeline, plan.source, plan.time_range, settings, model, mask)
+        motion, folder = measure_resumable(
+            source, plan.pipeline, plan.source, plan.time_range, settings, model, mask, gyro
+        )
         return motion, [folder]
-    return measure_motion(source, settings, mask=mask, flow=model), [] if resumable else None
+    return measure_motion(source, settings, mask=mask, flow=model, gyro=gyro), [] if resumable else None
 
 
 def correct_and_plot(motion: Motion, settings: StabilizeSettings) -> tuple[Correction, Tensor, str]:

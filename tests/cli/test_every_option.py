@@ -36,7 +36,7 @@ VALUES = {
     "--cpus-per-task": "2", "--gpus-per-task": "2", "--rows": "rows.jsonl", "--workers": "4",
     "--shards": "5", "--image": "registry/image", "--volume-claim": "films", "--mount": "/films", "--secret": "store",
     "--price-core-hour": "0.04", "--price-gpu-hour": "2.5", "--price-gb": "0.02",
-    "--smoother": "path.safetensors", "--path": "path.json",
+    "--smoothing": "kalman-causal", "--smoother": "path.safetensors", "--path": "path.json",
 }  # fmt: skip
 
 
@@ -141,7 +141,7 @@ def words_of(action: argparse.Action) -> list[str]:
     name = action.option_strings[-1]
     if action.nargs == 0:
         return [name]
-    if action.choices is not None:
+    if action.choices is not None and name not in VALUES:
         return [name, next(str(choice) for choice in action.choices if choice not in (action.default, None))]
     return [name, VALUES[name]]
 

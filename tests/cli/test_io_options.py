@@ -206,7 +206,7 @@ def test_a_bad_target_is_reported_before_the_work(
     def never(*_, **__):
         raise AssertionError("the work has started")
 
-    monkeypatch.setattr(import_module("steadyscale.core.stabilize"), "estimate_motion", never)
+    monkeypatch.setattr(import_module("steadyscale.core.stabilize.motion_estimator"), "estimate_motion", never)
     code, _, stderr = run_cli("stabilize", clip_file, tmp_path / out, *options)
     assert code == 1
     assert message in stderr

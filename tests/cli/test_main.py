@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pytest
 from cli_process import cli_command
-from numbered_video import make_video
 from steadyscale.cli import main
 from steadyscale.cli.registry import COMMANDS, load_command
 from video_file_checks import list_files
@@ -97,22 +96,41 @@ def test_an_interrupt_is_130(tmp_path: Path, clip_file: Path, weights: Path, run
     assert list_files(tmp_path) == [clip_file.name]
 
 
+# A stage that passes the first frame and never the second: the program is at work until the signal comes.
+ENDLESS_STAGE = """
+import time
+from steadyscale.core.pipeline import {module} as module
+stage = module.{name}
+def endless(*args, **kwargs):
+    yield next(stage(*args, **kwargs))
+    while True:
+        time.sleep(0.1)
+module.{name} = endless
+"""
+
+
 @pytest.mark.skipif(os.name != "posix", reason="needs POSIX signals")
 @pytest.mark.parametrize(
     ("name", "command"),
     [("SIGINT", "upscale"), ("SIGTERM", "stabilize"), ("SIGHUP", "stabilize"), ("SIGQUIT", "stabilize")],
 )
-def test_a_signal_to_the_real_program(tmp_path: Path, weights: Path, name: str, command: str):
+def test_a_signal_to_the_real_program(tmp_path: Path, clip_file: Path, weights: Path, name: str, command: str):
     """Not all signals exist on Windows; stabilizing starts faster, as it needs no torch."""
-    source = make_video(tmp_path / "long.mp4", 120, size=(160, 120))
-    options = ["--model", weights] if command == "upscale" else ["--flow", "tracks", "--border", "mirror"]
-    words = [command, source, tmp_path / "out.mkv", "--device", "cpu", *options]
+    module, stage, *options = {
+        "upscale": ("upscale_op", "upscale", "--model", weights),
+        "stabilize": ("warp_op", "warp_yuv", "--flow", "tracks", "--border", "mirror"),
+    }[command]
+    words = [command, clip_file, tmp_path / "out.mkv", "--device", "cpu", *options]
     number = getattr(signal, name)
     inherited = signal.getsignal(number)
     if inherited is signal.SIG_IGN:  # as in a shell's background job, which ignores SIGINT and SIGQUIT
         signal.signal(number, signal.SIG_DFL)
     try:
-        child = subprocess.Popen(cli_command(*words, "--preset", "veryslow"), stderr=subprocess.PIPE, text=True)
+        child = subprocess.Popen(
+            cli_command(*words, setup=ENDLESS_STAGE.format(module=module, name=stage)),
+            stderr=subprocess.PIPE,
+            text=True,
+        )
     finally:
         signal.signal(number, inherited)
     deadline = time.monotonic() + 120
@@ -124,7 +142,7 @@ def test_a_signal_to_the_real_program(tmp_path: Path, weights: Path, name: str, 
     assert child.returncode == 130, stderr
     assert "nothing was written" in stderr
     assert "Traceback" not in stderr
-    assert list_files(tmp_path) == ["long.mp4"]
+    assert list_files(tmp_path) == [clip_file.name]
 
 
 def test_the_program_as_installed(tmp_path: Path):

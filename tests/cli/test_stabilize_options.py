@@ -30,10 +30,15 @@ def test_a_file_of_the_learned_smoother_means_learned():
     for words in ((), ("--smoothing", "learned")):
         settings = settings_of(*words, "--smoother", "path.safetensors")
         assert (settings.smoothing, settings.smoother) == (Smoothing.LEARNED, "path.safetensors")
-    with pytest.raises(
-        ClipError, match=r"smoother is path\.safetensors, and smoothing is gaussian; such a file is for"
-    ):
-        settings_of("--smoothing", "gaussian", "--smoother", "path.safetensors")
+
+
+@pytest.mark.parametrize("smoothing", ["gaussian", "kalman"])  # one of them is the default
+def test_a_file_of_the_learned_smoother_is_not_for_another_that_is_given(smoothing: str):
+    message = rf"smoother is path\.safetensors, and smoothing is {smoothing}; such a file is for 'learned': choose that"
+    with pytest.raises(ClipError, match=message):
+        settings_of("--smoothing", smoothing, "--smoother", "path.safetensors")
+    with pytest.raises(ClipError, match=message):
+        StabilizeSettings(smoothing=smoothing, smoother="path.safetensors")  # pyright: ignore[reportArgumentType]
 
 
 def test_what_is_kept_is_not_removed():

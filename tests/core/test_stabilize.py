@@ -16,6 +16,7 @@ from steadyscale.core.clip import ClipError, ClipInfo
 from steadyscale.core.hold import Hold, Region
 from steadyscale.core.jobs.fingerprint import fingerprint
 from steadyscale.core.jobs.segments import SEGMENT_SECONDS
+from steadyscale.core.lens import Lens
 from steadyscale.core.motion.flow import FlowMethod
 from steadyscale.core.motion.readout_time import RollingShutter
 from steadyscale.core.path.border import Border
@@ -81,6 +82,13 @@ def test_keyframes_reach_the_correction():
     assert fix.matrices[-1, 0, 2] == pytest.approx(-16, abs=0.5)
     assert fix.matrices[0, 0, 2] == pytest.approx(0, abs=0.5)
     assert fingerprint(fix) != fingerprint(correct_motion(motion))
+
+
+def test_a_lens_moves_no_frame_of_strength_zero(shaken_motion):
+    frames = (Keyframe(1, strength=0), Keyframe(1.4, strength=1))
+    fix = correct_motion(dataclasses.replace(shaken_motion, lens=Lens(150.0)), StabilizeSettings(keyframes=frames))
+    np.testing.assert_array_equal(fix.matrices[:26], np.tile(np.eye(3), (26, 1, 1)))
+    assert np.abs(fix.matrices[35:, :2, 2]).max() > 1
 
 
 def test_the_learned_smoother_gets_the_largest_zoom_of_the_keyframes():
@@ -226,11 +234,11 @@ OTHER_SETTINGS = {
 def test_every_setting_changes_the_operation(monkeypatch, shaken_motion, name):
     value, needed = OTHER_SETTINGS[name]
     calls = RecordedCalls(monkeypatch)
-    calls.replace("steadyscale.core.stabilize.flow_model", "the flow")
-    calls.replace("steadyscale.core.stabilize.estimate_motion", shaken_motion)
-    calls.replace("steadyscale.core.stabilize.find_bars", None)
-    calls.replace("steadyscale.core.stabilize.gyro_of", "no gyroscope")
-    calls.replace("steadyscale.core.stabilize.hold_motion", shaken_motion)
+    calls.replace("steadyscale.core.stabilize.measure.flow_model", "the flow")
+    calls.replace("steadyscale.core.stabilize.motion_estimator.estimate_motion", shaken_motion)
+    calls.replace("steadyscale.core.stabilize.known_bars.find_bars", None)
+    calls.replace("steadyscale.core.stabilize.measure.gyro_of", "no gyroscope")
+    calls.replace("steadyscale.core.stabilize.measure.hold_motion", shaken_motion)
 
     clip = UnreadableClip()
 
@@ -255,9 +263,9 @@ def test_a_crop_needs_at_most_the_largest_zoom_and_others_are_not_limited(shaken
 
 def test_arguments_of_the_measuring_arrive(monkeypatch, shaken_motion):
     calls = RecordedCalls(monkeypatch)
-    calls.replace("steadyscale.core.stabilize.flow_model", "the flow")
-    calls.replace("steadyscale.core.stabilize.estimate_motion", shaken_motion)
-    calls.replace("steadyscale.core.stabilize.find_bars", None)
+    calls.replace("steadyscale.core.stabilize.measure.flow_model", "the flow")
+    calls.replace("steadyscale.core.stabilize.motion_estimator.estimate_motion", shaken_motion)
+    calls.replace("steadyscale.core.stabilize.known_bars.find_bars", None)
     calls.replace("steadyscale.core.jobs.motion_cache.cached_motion", shaken_motion)
     clip, mask, settings = UnreadableClip(), torch.zeros(1, 120, 160), StabilizeSettings(flow="dis")
     plan_stabilization(clip, settings, device="cuda", side=96, mask=mask)
@@ -267,7 +275,7 @@ def test_arguments_of_the_measuring_arrive(monkeypatch, shaken_motion):
     }  # fmt: skip
     plan_stabilization(clip, settings, side=96, mask=mask, job="the job", segment_seconds=2.5)
     expected = {"job": "the job", "clip": clip, "flow": "the flow", "side": 96, "mask": mask, "segment_seconds": 2.5}
-    expected |= {"with_residuals": False, "lens": None}
+    expected |= {"with_residuals": False, "lens": None, "is_second_pass": False}
     assert calls.one("cached_motion") == expected
     assert measure_motion(clip, settings, flow="another", job="the job") is not None
     assert calls.all("cached_motion")[-1]["flow"] == "another"
@@ -278,10 +286,12 @@ def test_what_is_held_is_measured_of_the_camera_motion(monkeypatch, shaken_motio
     """The readout is the camera's, and the region is one of the frame with its bars."""
     held = dataclasses.replace(shaken_motion, steps=shaken_motion.steps[::-1].copy(), hold=Hold.REGION)
     calls = RecordedCalls(monkeypatch)
-    calls.replace("steadyscale.core.stabilize.flow_model", "the flow")
-    calls.replace("steadyscale.core.stabilize.estimate_motion", shaken_motion)
-    calls.replace("steadyscale.core.stabilize.hold_motion", held)
-    calls.replace("steadyscale.core.stabilize.with_rolling_shutter", dataclasses.replace(shaken_motion, readout=0.3))
+    calls.replace("steadyscale.core.stabilize.measure.flow_model", "the flow")
+    calls.replace("steadyscale.core.stabilize.motion_estimator.estimate_motion", shaken_motion)
+    calls.replace("steadyscale.core.stabilize.measure.hold_motion", held)
+    calls.replace(
+        "steadyscale.core.stabilize.measure.with_rolling_shutter", dataclasses.replace(shaken_motion, readout=0.3)
+    )
     region, bars = Region(9, 9, 40, 40), Bars(top=8)
     settings = StabilizeSettings(hold="region", region=region, hold_strength=0.5, bars=bars)
     motion = measure_motion(UnreadableClip(), settings, side=96)

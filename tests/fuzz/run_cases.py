@@ -78,12 +78,12 @@ def run_cases(name: str, first: int, count: int, keep: Path | None) -> None:
             print(json.dumps({"seed": seed, "file": path.name, **result}), flush=True)
 
 
-def run_into_file(name: str, count: int, output: Path) -> None:
-    """Run the first cases of a kind; what is printed is written into the file, and errors beside it as `.log`."""
+def run_into_file(name: str, first: int, count: int, output: Path) -> None:
+    """Run cases of a kind; what is printed is written into the file, and errors beside it as `.log`."""
     for descriptor, path in ((1, output), (2, output.with_suffix(".log"))):
         os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT), descriptor)
     faulthandler.enable()
-    run_cases(name, 0, count, None)
+    run_cases(name, first, count, None)
 
 
 def run_forever(keep: Path) -> None:

@@ -1,39 +1,25 @@
-"""Test nodes in a Python process with ComfyUI's modules: patchers, empty batches."""
+"""Test nodes in ComfyUI's process, beside its modules: patchers, empty batches."""
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
-from pathlib import Path
+from collections.abc import Callable
 
-import assets
+import prompt_builder
 import pytest
 from bootstrap import DEFAULT_NETWORK
+from comfyhost import Host
 
 pytestmark = pytest.mark.host
 
 START = """
-import sys
-checks = {checks!r}
-sys.argv = ["main.py", "--cpu"]
-sys.path.insert(0, {tree!r})
-import comfy.options
-comfy.options.enable_args_parsing()
 import comfy.model_management as management
 import comfy.model_patcher
-import folder_paths
 import torch
-folder_paths.add_model_folder_path("upscale_models", {weights!r})
-comfy.model_patcher.CoreModelPatcher = comfy.model_patcher.ModelPatcher  # its name on hosts from 0.28 on
-from steadyscale.nodes import *
 from steadyscale.nodes.load_model import LoadESRGANModel
 from steadyscale.nodes.upscale import UpscaleFrames
 SETTINGS = dict(resize_to="model scale", factor=2.0, width=1, height=1, tile=0, precision="auto")
 frames = torch.rand(2, 12, 16, 3)
 """
-
-
 CHECKS = {
     "models with a patcher": f"""
 model = LoadESRGANModel.execute("{DEFAULT_NETWORK}.safetensors").result[0]
@@ -63,36 +49,27 @@ model = LoadESRGANModel.execute("{DEFAULT_NETWORK}.safetensors").result[0]
 UpscaleFrames.execute(frames[:0], upscale_model=model, **SETTINGS)
 """,
 }
-RUN = """
-import json, traceback
-for name, code in json.loads(checks).items():
-    try:
-        exec(code, dict(globals()))
-        trouble = ""
-    except Exception:
-        trouble = traceback.format_exc()
-    print("CHECK", json.dumps([name, trouble]))
-"""
 
 
-@pytest.fixture(scope="module")
-def trouble() -> dict[str, str]:
-    """The traceback of each check, or nothing, after all ran in one process: its start takes seconds."""
-    weights = assets.get_weights(DEFAULT_NETWORK, Path(sys.executable)).parent
-    start = START.format(tree=str(assets.get_comfyui()), weights=str(weights), checks=json.dumps(CHECKS))
-    done = subprocess.run([sys.executable, "-c", start + RUN], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    lines = [line.removeprefix("CHECK ") for line in done.stdout.splitlines() if line.startswith("CHECK ")]
-    return dict(json.loads(line) for line in lines)
+@pytest.fixture
+def trouble(gpu_host: Host) -> Callable[[str], str]:
+    """Run a check in a node of the host: its traceback, or nothing."""
+
+    def run(name: str) -> str:
+        graph = prompt_builder.PromptBuilder()
+        node = graph.add("RunCheck", code=START + CHECKS[name])
+        return gpu_host.run(graph).raise_for_status().outputs[node]["text"][0]
+
+    return run
 
 
-def test_models_with_a_patcher_work(trouble: dict[str, str]) -> None:
-    assert trouble["models with a patcher"] == ""
+def test_models_with_a_patcher_work(trouble: Callable[[str], str]) -> None:
+    assert trouble("models with a patcher") == ""
 
 
-def test_bundled_networks_are_listed_and_need_no_file(trouble: dict[str, str]) -> None:
-    assert trouble["bundled networks"] == ""
+def test_bundled_networks_are_listed_and_need_no_file(trouble: Callable[[str], str]) -> None:
+    assert trouble("bundled networks") == ""
 
 
-def test_empty_batch_is_refused(trouble: dict[str, str]) -> None:
-    assert "ClipError: the batch of frames is empty" in trouble["an empty batch"]
+def test_empty_batch_is_refused(trouble: Callable[[str], str]) -> None:
+    assert "ClipError: the batch of frames is empty" in trouble("an empty batch")

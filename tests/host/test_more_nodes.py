@@ -178,7 +178,7 @@ def test_max_zoom_does_not_limit_borders_that_fill(host: Host, clip_name: str) -
 # -- motion
 
 
-def test_undo_restores_the_shake(any_host: Host, clip_name: str) -> None:
+def test_undo_restores_the_shake(each_host: Host, clip_name: str) -> None:
     graph = Graph()
     frames = graph.add_clip(clip_name, 10)
     # The clip moves by whole pixels: a locked view looks it up at pixels, and little is softened.
@@ -188,15 +188,15 @@ def test_undo_restores_the_shake(any_host: Host, clip_name: str) -> None:
     all_of_it = graph.applied([roomy, 0], [whole, 2], "undo", "black", was="edge", pad=32)
     wanted, steady, got, full = (graph.saved(w) for w in (frames, [whole, 0], [back, 0], [all_of_it, 0]))
     mask, none = graph.saved_mask([back, 1]), graph.saved_mask([all_of_it, 1])
-    run = any_host.run(graph).raise_for_status()
-    source, moved, cropped, complete = (read_images(any_host, run.outputs[n]) for n in (wanted, steady, got, full))
+    run = each_host.run(graph).raise_for_status()
+    source, moved, cropped, complete = (read_images(each_host, run.outputs[n]) for n in (wanted, steady, got, full))
     assert source.shape == cropped.shape == complete.shape == (10, HEIGHT, WIDTH, 3)
     assert np.abs(moved - source).mean() > 10
-    assert not read_images(any_host, run.outputs[none]).any(), "with room nothing was lost"
+    assert not read_images(each_host, run.outputs[none]).any(), "with room nothing was lost"
     # Blocks of random colour have the hardest edges there are, and two look-ups soften them.
     one_pixel = np.abs(np.roll(source, 1, axis=2) - source).mean()
     assert np.abs(complete - source)[:, 2:-2, 2:-2].mean() < one_pixel / 3
-    genuine = read_images(any_host, run.outputs[mask])[..., 0] == 0
+    genuine = read_images(each_host, run.outputs[mask])[..., 0] == 0
     assert 0.6 < genuine.mean() < 0.999
     assert np.abs(cropped - source)[genuine].mean() < one_pixel / 3
     assert np.abs(cropped - source)[~genuine].mean() > one_pixel

@@ -49,15 +49,15 @@ class Graph(prompt_builder.PromptBuilder):
         return self.add("SaveImage", images=images, filename_prefix="test")
 
 
-def test_full_chain_upscales_and_stabilizes(any_host: Host, clip_name: str) -> None:
+def test_full_chain_upscales_and_stabilizes(each_host: Host, clip_name: str) -> None:
     graph = Graph()
     frames = graph.add_clip(clip_name, 12)
     correction = graph.correction(frames)
     large = graph.upscaled(graph.add_model(SMALL_MODELS[2]), frames, resize_to="factor", factor=1.5)
     steady = graph.warped(large, correction)
     saved, source = graph.saved([steady, 0]), graph.saved(frames)
-    run = any_host.run(graph).raise_for_status()
-    before, after = read_images(any_host, run.outputs[source]), read_images(any_host, run.outputs[saved])
+    run = each_host.run(graph).raise_for_status()
+    before, after = read_images(each_host, run.outputs[source]), read_images(each_host, run.outputs[saved])
     assert after.shape == (12, round(HEIGHT * 1.5), round(WIDTH * 1.5), 3)
 
     assert measure_shake(after) / 1.5 < measure_shake(before) / 4, "in pixels of the source"
@@ -66,7 +66,7 @@ def test_full_chain_upscales_and_stabilizes(any_host: Host, clip_name: str) -> N
     assert any(data["value"] == data["max"] for data in progress)
     assert len({data["node"] for data in progress}) >= 3, "flow, upscale and warp each show progress"
     items = run.outputs[correction]["images"]
-    plot = read_image(any_host, items[0])
+    plot = read_image(each_host, items[0])
     assert plot.std() > 10, "the node displays the plot"
 
 

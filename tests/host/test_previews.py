@@ -80,24 +80,24 @@ def source(host: Host, name: str) -> np.ndarray:
         return np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]).astype(int)
 
 
-def test_split_image_has_the_left_of_before_and_the_right_of_after(any_host: Host, clip_name: str) -> None:
+def test_split_image_has_the_left_of_before_and_the_right_of_after(each_host: Host, clip_name: str) -> None:
     graph = Graph()
     video = graph.add_video(clip_name)
     images = graph.add_images(video)
     flipped = [graph.add("ImageInvert", image=images), 0]
     node = graph.compared(images, flipped, frame=5)
     saved = graph.add("SaveImage", images=[node, 0], filename_prefix="compared")
-    run = any_host.run(graph).raise_for_status()
-    image = read_image(any_host, run.outputs[node]["images"][0])
-    whole = source(any_host, clip_name)[5]
+    run = each_host.run(graph).raise_for_status()
+    image = read_image(each_host, run.outputs[node]["images"][0])
+    whole = source(each_host, clip_name)[5]
     assert image.shape == whole.shape
     assert np.abs(image[:, :63] - whole[:, :63]).mean() < 3
     assert np.abs(image[:, 65:] - (255 - whole[:, 65:])).mean() < 3
-    ends = [read_image(any_host, run.outputs[node][f"steadyscale_{name}"][0]) for name in ("before", "after")]
+    ends = [read_image(each_host, run.outputs[node][f"steadyscale_{name}"][0]) for name in ("before", "after")]
     assert np.array_equal(ends[0][:, :63], image[:, :63])
     assert np.array_equal(ends[1][:, 65:], image[:, 65:])
     assert np.abs(ends[0] + ends[1] - 255).max() <= 1
-    assert np.array_equal(read_image(any_host, run.outputs[saved]["images"][0]), image)
+    assert np.array_equal(read_image(each_host, run.outputs[saved]["images"][0]), image)
 
 
 def test_comparison_video_renders_only_its_frames(host: Host, clip_name: str, tmp_path: Path) -> None:
@@ -130,7 +130,7 @@ def test_missing_frame_number_is_reported(host: Host, clip_name: str) -> None:
     assert "there is no frame 24: the clip has 24 frames" in run.error
 
 
-def test_trajectory_plot_has_the_zoom_and_the_crop(any_host: Host, clip_name: str) -> None:
+def test_trajectory_plot_has_the_zoom_and_the_crop(each_host: Host, clip_name: str) -> None:
     graph = Graph()
     video = graph.add_video(clip_name)
     steady = graph.stabilized(video)
@@ -144,9 +144,9 @@ def test_trajectory_plot_has_the_zoom_and_the_crop(any_host: Host, clip_name: st
         details=True,
     )
     bare = graph.add("SteadyScale_PreviewTrajectory", path=[steady, 2], border="mirror", max_zoom=1.3, frame=3)
-    run = any_host.run(graph).raise_for_status()
+    run = each_host.run(graph).raise_for_status()
     (plot, cut), (other, filled) = (
-        [read_image(any_host, item) for item in run.outputs[node]["images"]] for node in (crop, bare)
+        [read_image(each_host, item) for item in run.outputs[node]["images"]] for node in (crop, bare)
     )
     green_pixels = [(np.abs(image - np.array(ZOOM_COLOR)).max(-1) < 25).sum() for image in (plot, other)]
     assert green_pixels[0] > 500, "the zoom of the crop"
@@ -170,7 +170,7 @@ def test_a_flow_alone_is_drawn_as_measured(host: Host, clip_name: str) -> None:
 
 
 @pytest.mark.parametrize("show", ["arrows", "colours"])
-def test_the_flow_of_a_chosen_frame(any_host: Host, clip_name: str, show: str) -> None:
+def test_the_flow_of_a_chosen_frame(each_host: Host, clip_name: str, show: str) -> None:
     """Moving frames give arrows or hues, and equal frames give none."""
     graph = Graph()
     video = graph.add_video(clip_name)
@@ -181,8 +181,8 @@ def test_the_flow_of_a_chosen_frame(any_host: Host, clip_name: str, show: str) -
     moving = graph.add("SteadyScale_PreviewFlow", frames=video, frame=12, **settings)
     standing = graph.add("SteadyScale_PreviewFlow", frames=still, frame=0, **settings)
     last = graph.add("SteadyScale_PreviewFlow", frames=video, frame=22, **settings)
-    run = any_host.run(graph).raise_for_status()
-    seen, nothing, _ = (read_image(any_host, run.outputs[node]["images"][0]) for node in (moving, standing, last))
+    run = each_host.run(graph).raise_for_status()
+    seen, nothing, _ = (read_image(each_host, run.outputs[node]["images"][0]) for node in (moving, standing, last))
     upper = slice(0, 60), slice(0, 90)  # beside the wheel and above the caption
 
     def colour(part: np.ndarray) -> float:
@@ -207,7 +207,7 @@ def test_flow_of_the_last_frame_is_refused(host: Host, clip_name: str) -> None:
     assert "frame 23 is the last one" in run.error
 
 
-def test_estimate_is_displayed_on_the_node_that_runs(any_host: Host, clip_name: str) -> None:
+def test_estimate_is_displayed_on_the_node_that_runs(each_host: Host, clip_name: str) -> None:
     """A VIDEO runs in the node that needs its pixels, an IMAGE in our own."""
     graph = Graph()
     video = graph.add_video(clip_name)
@@ -216,7 +216,7 @@ def test_estimate_is_displayed_on_the_node_that_runs(any_host: Host, clip_name: 
     own, steady = graph.upscaled(few), graph.stabilized(few)
     graph.add("PreviewImage", images=own)
     graph.add("PreviewImage", images=[steady, 0])
-    texts, _ = run_and_listen(any_host, graph)
+    texts, _ = run_and_listen(each_host, graph)
     for node, count in ((save, 24), (own[0], 4)):
         assert texts[node][0].startswith(f"{count} frames, 128x96 to 256x192, about "), node
         assert texts[node][0].endswith(" of memory"), node

@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
-import assets
 import numpy as np
 import prompt_builder
 import pytest
-import real_comfyui
-import simulated_gpu
 import torch
 from bootstrap import DEFAULT_NETWORK
 from comfyhost import Host
@@ -22,34 +16,26 @@ from steadyscale.models import load_upscaler
 
 pytestmark = pytest.mark.host
 
-SUPPORT = Path(__file__).parents[1] / "support"
-PACK = "simulated_gpu_pack"
 FRAMES, WIDTH, HEIGHT, SCALE = 3, 32, 24, 4
+CLIP_NAME = "small.mkv"
 CONVOLUTIONS = 18  # of the network
 # Largest difference from the CPU in steps of 1/255: of the rounding to 8 bits, and of the dtype.
 TOLERANCE = {"fp32": 1, "fp16": 3, "auto": 3, "bf16": 16}
 
 
 @pytest.fixture(scope="module")
-def gpu_host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
-    if not simulated_gpu.can_build():
-        pytest.skip("the simulated GPU needs Linux and a C++ compiler")
-    base = tmp_path_factory.mktemp("gpu_host")
-    shutil.copytree(SUPPORT / PACK, base / "custom_nodes" / PACK)
-    (base / "input").mkdir()
-    make_video(base / "input" / "small.mkv", FRAMES, size=(WIDTH, HEIGHT), codec="ffv1")
-    path = os.pathsep.join(filter(None, [str(SUPPORT), os.environ.get("PYTHONPATH", "")]))
-    with real_comfyui.start_host(assets.NEWEST_COMFYUI, base, [PACK], {"PYTHONPATH": path}) as running:
-        yield running
+def source(gpu_host: Host) -> Path:
+    """A clip in the host's input folder."""
+    return make_video(gpu_host.base / "input" / CLIP_NAME, FRAMES, size=(WIDTH, HEIGHT), codec="ffv1")
 
 
 @pytest.fixture(scope="module")
-def expected(gpu_host: Host, tmp_path_factory: pytest.TempPathFactory) -> dict[str, np.ndarray]:
+def expected(gpu_host: Host, source: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, np.ndarray]:
     """The frames (N, H, W, 3) of the CPU in steps of 8 bits.
 
     IMAGE: as the network returns them. VIDEO: after an encoder, which loses some of the color.
     """
-    source, settings = gpu_host.base / "input" / "small.mkv", UpscaleSettings(precision=Precision.FP32)
+    settings = UpscaleSettings(precision=Precision.FP32)
     weights = gpu_host.base / "models" / "upscale_models" / f"{DEFAULT_NETWORK}.safetensors"
     images = list(upscale(open_clip(source).frames(), load_upscaler(weights), settings))
     target = tmp_path_factory.mktemp("cpu") / "large.mp4"
@@ -64,7 +50,7 @@ def test_the_result_is_that_of_the_cpu(
     gpu_host: Host, expected: dict[str, np.ndarray], kind: str, precision: str
 ) -> None:
     graph = prompt_builder.PromptBuilder()
-    source = graph.add_video("small.mkv") if kind == "VIDEO" else graph.add_images("small.mkv")
+    source = graph.add_video(CLIP_NAME) if kind == "VIDEO" else graph.add_images(CLIP_NAME)
     settings = {"resize_to": "model scale", "factor": 2.0, "width": 1, "height": 1, "tile": 0, "precision": precision}
     upscaled = [graph.add("SteadyScale_UpscaleFrames", upscale_model=graph.add_model(), frames=source, **settings), 0]
     images = graph.add_images(upscaled) if kind == "VIDEO" else upscaled

@@ -258,7 +258,7 @@ def test_invalid_model_names_are_refused(host: Host, name: str) -> None:
     assert "is not a valid model name" in run.error
 
 
-def test_two_models_are_compared(any_host: Host, clip_name: str) -> None:
+def test_two_models_are_compared(each_host: Host, clip_name: str) -> None:
     graph = Graph()
     frames = graph.add_images(clip_name)
     blank = graph.trained("blank", frames, steps=1)
@@ -270,7 +270,7 @@ def test_two_models_are_compared(any_host: Host, clip_name: str) -> None:
         count=3,
     )
     figures = [graph.add("PreviewAny", source=[node, output]) for output in (2, 3, 4, 5)]
-    run = any_host.run(graph).raise_for_status()
+    run = each_host.run(graph).raise_for_status()
     report = text(run.outputs[node])
     assert "on 3 frames that were shrunk first" in report
     a, b, plain = (float(found) for found in re.findall(r"PSNR ([\d.]+) dB", report))
@@ -279,7 +279,7 @@ def test_two_models_are_compared(any_host: Host, clip_name: str) -> None:
     assert (psnr_a, psnr_b) == (pytest.approx(a, abs=0.006), pytest.approx(b, abs=0.006))
     assert 0 < ssim_a < 1
     assert 0 < ssim_b < 1
-    image = read_image(any_host, run.outputs[node]["images"][0])
+    image = read_image(each_host, run.outputs[node]["images"][0])
     assert image.shape[1] > 4 * 90
     assert image.std() > 20
 

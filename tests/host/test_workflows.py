@@ -182,14 +182,14 @@ def growth(prompt: Prompt) -> tuple[float, int]:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_host_accepts_the_api_file_and_runs_it(any_host: Host, name: str) -> None:
-    """On a clip of half a second, under the name that the workflow asks for."""
+    """On a clip of eight frames, under the name that the workflow asks for."""
     prompt = api(name)
     for node in prompt.values():
         if "minutes" in node["inputs"]:
             node["inputs"]["steps"] = FEW_STEPS
     file = next(node["inputs"]["file"] for node in prompt.values() if node["class_type"] == "LoadVideo")
     clip = any_host.base / "input" / file
-    real_comfyui.write_clip(clip, 12)
+    real_comfyui.write_clip(clip, 8)
     (width, height, frames), (factor, added) = real_comfyui.video_shape(clip), growth(prompt)
     wanted = (round(width * factor) + added, round(height * factor) + added, frames)
     if any(node["class_type"] in CHECKPOINTS for node in prompt.values()):

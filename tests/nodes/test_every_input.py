@@ -17,6 +17,7 @@ import pytest
 import schemas
 import torch
 from recorded_calls import RecordedCalls
+from steadyscale.core.bars import FirstBars
 from steadyscale.core.clip import ClipInfo, TensorClip
 from steadyscale.core.hold import Region
 from steadyscale.core.path.border import Border
@@ -115,13 +116,14 @@ CALLS = {
     ),
     "EstimateFlow": Call(
         "estimate_flow",
-        {"open_for_motion": CLIP, "MotionSource": "source", "measure_motion": None},
+        {"read_input_gyro": "gyro", "open_for_motion": CLIP, "MotionSource": "source", "measure_motion": None},
         HELD_SOCKETS,
     ),
     "SmoothTrajectory": Call(
         "smooth_trajectory",
         {"find_smoother_file": "models/path_smoothers/mine.safetensors", "correct_and_plot": None},
-        {"flow": (Value("motion"), Value("other"))}
+        {"flow": (Value("motion"), Value("other"))},
+        {"smoother": {"smoothing": "learned"}},
     ),
     "WarpFrames": Call(
         "warp", {"apply_warp": None}, {"frames": FRAMES, "correction": CORRECTION}, {"pad": {"border": "mirror"}}
@@ -338,19 +340,23 @@ ALL_SETTINGS = {
     ),
     "EnhanceVideo": (
         {"fps": 50.0, "resize_to": "factor", "factor": 3.5, "smoothing": "l1", "seconds": 1.5, "max_zoom": 1.75,
-         "border": "wrap", "rolling_shutter": "off", "resumable": True},
+         "border": "wrap", "rolling_shutter": "off", "resumable": True, "keyframes": '[{"time": 1, "strength": 0.5}]',
+         "lens": "gopro-wide", "field_of_view": 150.0},
         {"measure_input_motion": {
             "fps": 50.0, "mask": None, "resumable": True,
-            "settings": StabilizeSettings("l1", 1.5, "wrap", 1.75, rolling_shutter="off")},
+            "settings": StabilizeSettings("l1", 1.5, "wrap", 1.75, rolling_shutter="off",
+                                          keyframes=(Keyframe(1, strength=0.5),), lens=150.0)},
          "upscale_operations": {"settings": UpscaleSettings(OutputSize(3.5)), "model": "cancellable network"},
          "apply_operations": {"job_folders": "jobs", "operations": [
              "operation", {"correction": "correction", "border": Border.WRAP, "pad": 0, "device": "cpu"}]}},
     ),
     "SmoothTrajectory": (
-        {"smoothing": "locked", "seconds": 1.5, "max_zoom": 1.75, "reference": 3, "strength_x": 0.1, "strength_y": 0.2,
-         "strength_roll": 0.3, "strength_zoom": 0.4, "strength_tilt": 0.6, "horizon": 0.7, "smoother": "mine"},
+        {"smoothing": "learned", "seconds": 1.5, "max_zoom": 1.75, "reference": 3, "strength_x": 0.1, "strength_y": 0.2,
+         "strength_roll": 0.3, "strength_zoom": 0.4, "strength_tilt": 0.6, "horizon": 0.7, "smoother": "mine",
+         "keyframes": '[{"time": 1, "max_zoom": 1.5}]'},
         {"correct_and_plot": {"motion": "motion", "settings": StabilizeSettings(
-            "locked", 1.5, "crop", 1.75, strength=Strength(0.1, 0.2, 0.3, 0.4, 0.6), horizon=0.7, reference=3)}},
+            "learned", 1.5, "crop-adaptive", 1.75, strength=Strength(0.1, 0.2, 0.3, 0.4, 0.6), horizon=0.7, reference=3,
+            smoother="models/path_smoothers/mine.safetensors", keyframes=(Keyframe(1, max_zoom=1.5),))}},
     ),
     "BenchmarkUpscaler": (
         {"width": 30, "height": 20, "frames": 7, "tile": 96, "precision": "bf16"},
@@ -391,11 +397,11 @@ ALL_SETTINGS = {
     ),
     "EstimateFlow": (
         {"method": "dis", "fps": 50.0, "detail": 96, "pictures": 2, "rolling_shutter": "off",
-         "hold": "region", "region": "4,5,30,20", "hold_strength": 0.8},
+         "hold": "region", "region": "4,5,30,20", "hold_strength": 0.8, "telemetry": "off"},
         {"open_for_motion": {"fps": 50.0}, "MotionSource": {"clip": CLIP, "first_frames": [0, 2]},
-         "measure_motion": {"clip": "source", "side": 96, "mask": None,
+         "measure_motion": {"clip": "source", "side": 96, "mask": None, "gyro": "gyro",
                             "settings": StabilizeSettings(
-                                flow="dis", rolling_shutter="off", bars="none", hold="region",
+                                flow="dis", rolling_shutter="off", bars=FirstBars(), hold="region",
                                 region=Region(4.0, 5.0, 30.0, 20.0), hold_strength=0.8)}},
     ),
     "ApplyMotion": (

@@ -156,9 +156,11 @@ def test_smoothers_of_their_folder_can_be_used_and_no_others(host, monkeypatch):
     os.utime(file, (1, 1))
     for name in ("bundled", "mine.safetensors"):
         assert node.validate_inputs(name) is True
-        for smoothing in ("learned", "kalman"):
-            node.execute(None, smoothing, 2.0, 1.2, -1, smoother=name)
-    assert [s.smoother for s in used] == [None, None, str(file), None]
+        node.execute(None, "learned", 2.0, 1.2, -1, smoother=name)
+    node.execute(None, "kalman", 2.0, 1.2, -1)
+    assert [s.smoother for s in used] == [None, str(file), None]
+    with pytest.raises(ClipError, match=r"smoother is .*mine\.safetensors, and smoothing is kalman"):
+        node.execute(None, "kalman", 2.0, 1.2, -1, smoother="mine.safetensors")
     assert node.validate_inputs() is True
     assert node.fingerprint_inputs("mine.safetensors", flow=None) == (str(file), 1.0, 7)
     assert node.fingerprint_inputs() == ("bundled", 0.0, 0)

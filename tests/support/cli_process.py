@@ -11,6 +11,9 @@ _MAIN = (
 )
 
 
-def cli_command(*args: object) -> list[str]:
-    """What to start for `steadyscale WORDS`, in the Python that runs the tests."""
-    return [sys.executable, "-c", _MAIN, *map(str, args)]
+def cli_command(*args: object, setup: str = "") -> list[str]:
+    """What to start for `steadyscale WORDS`, in the Python that runs the tests.
+
+    setup: code that runs first.
+    """
+    return [sys.executable, "-c", f"{setup}\n{_MAIN}", *map(str, args)]

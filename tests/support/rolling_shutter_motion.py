@@ -18,19 +18,20 @@ def pose_at(times):
     return geometry.matrices_from_parameters(path * [10, 8, 0.01, 0.01])
 
 
-def rolling_shutter_steps(readout, times=range(40)):
+def rolling_shutter_steps(readout, times=range(40), height=CLIP_INFO.height):
     """Steps (40, 3, 3) fitted between rolling-shutter frames, and the true steps between the middle rows.
 
-    times: of the frames, in frames.
+    times: of the frames, in frames. height: of the frames, which are 16/9 times as wide.
     """
-    x, y = (a.ravel() for a in np.meshgrid(np.linspace(-320, 320, 15), np.linspace(-180, 180, 15)))
+    x, y = (a.ravel() for a in np.meshgrid(np.linspace(-8 / 9, 8 / 9, 15), np.linspace(-0.5, 0.5, 15)))
+    x, y = x * height, y * height
     points = np.stack([x, y], -1)
     steps, middle = np.tile(np.eye(3), (40, 1, 1)), np.tile(np.eye(3), (40, 1, 1))
     for i in [i for shot in SHOTS for i in range(shot.start + 1, shot.stop)]:
-        scene = geometry.transform_points(pose_at(times[i - 1] + readout * y / 360), points[:, None])[:, 0]
+        scene = geometry.transform_points(pose_at(times[i - 1] + readout * y / height), points[:, None])[:, 0]
         moved = points
         for _ in range(8):
-            to_frame = np.linalg.inv(pose_at(times[i] + readout * moved[:, 1] / 360))
+            to_frame = np.linalg.inv(pose_at(times[i] + readout * moved[:, 1] / height))
             moved = geometry.transform_points(to_frame, scene[:, None])[:, 0]
         rows = [[*p, 1, 0, 0, 0, *(-q[0] * p)] for p, q in zip(points, moved, strict=True)]
         rows += [[0, 0, 0, *p, 1, *(-q[1] * p)] for p, q in zip(points, moved, strict=True)]

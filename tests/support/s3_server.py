@@ -9,9 +9,6 @@ from collections.abc import Callable, Iterable
 from threading import Thread
 from typing import Any
 
-from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
-from werkzeug.serving import make_server
-
 BUCKET = "clips"
 ENVIRONMENT = {
     "AWS_ACCESS_KEY_ID": "testing",
@@ -36,8 +33,13 @@ class S3Server:
         self.requests: Counter[str] = Counter()
         self.faults: Counter[str] = Counter()
         self.fault: Callable[[str, str, int], str | None] = lambda method, path, number: None
-        self._app = DomainDispatcherApplication(create_backend_app)
-        self._server = make_server("127.0.0.1", 0, self._respond, True, request_handler=MotoRequestHandler)
+        # Imported here, as every worker collects all tests, and one runs those of this server.
+        from moto.moto_server import werkzeug_app
+        from werkzeug.serving import make_server
+
+        self._app = werkzeug_app.DomainDispatcherApplication(werkzeug_app.create_backend_app)
+        handler = werkzeug_app.MotoRequestHandler
+        self._server = make_server("127.0.0.1", 0, self._respond, True, request_handler=handler)
         self.url = f"http://127.0.0.1:{self._server.server_port}"
         self._thread = Thread(target=self._server.serve_forever, daemon=True)
         self._thread.start()

@@ -96,6 +96,7 @@ class VideoClip:
                 length = len(self._selection.frame_numbers)
             self.info = ClipInfo(width, height, fps, length - missing if length and not window else length)
         self._hardware = select_device(self.path, hwaccel, first, max_pixels)
+        self._times: Timestamps | None = None  # read with the first part that does not start at frame 0
 
     @property
     def bit_depth(self) -> int:
@@ -213,7 +214,8 @@ class VideoClip:
         count = 0
         if first:
             try:
-                times = times or read_timestamps(self.path, self.window)
+                times = times or self._times or read_timestamps(self.path, self.window)
+                self._times = times
                 frames = range(first, len(times.starts) if stop is None else min(stop, len(times.starts)))
                 decoder = self._hardware.make_decoder if self._hardware else demux.software_decoder
                 if not frames:

@@ -7,11 +7,22 @@ from fractions import Fraction
 from pathlib import Path
 
 import pytest
+import torch
 from recorded_calls import RecordedCalls
-from steadyscale.core import ClipInfo, Encoding, Progress, TimeRange, VideoClip, stabilize_video, upscale_video
+from steadyscale.core import (
+    ClipInfo,
+    Encoding,
+    Progress,
+    TensorClip,
+    TimeRange,
+    VideoClip,
+    stabilize_video,
+    upscale_video,
+)
 from steadyscale.core.api.progress import ProgressTracker
 from steadyscale.core.api.report import VideoReport
 from steadyscale.core.jobs.run import JobResult
+from steadyscale.core.motion.estimate import luma_frames, luma_range, second_pass
 from steadyscale.core.stabilization_report import StabilizationReport
 from steadyscale.core.upscaling.settings import UpscaleStats
 from steadyscale.core.video.decode.corruption import CorruptionReport
@@ -65,7 +76,7 @@ def test_what_the_stabilizer_did_is_part_of_the_report():
         "zoom_mean": 1.05, "zoom_max": 1.1, "zoom_frame": 7, "cuts": [30], "readout": 0.25, "doubtful_steps": 0.125,
         "jitter_before": 5.5, "jitter_after": None, "bars": None, "mesh": 0.0,
         "keyframes": 0, "field_of_view": None, "telemetry": None,
-        "hold": "auto", "held": 1.0, "lost": [],
+        "hold": "auto", "held": 1.0, "lost": [], "shot_bars": None,
     }  # fmt: skip
     assert "zoom 1.05, at most 1.10 (frame 7 needs most), 1 cut, readout 0.25 of a frame, 12.5% of the steps" in str(
         report
@@ -119,3 +130,16 @@ def test_the_device_is_that_of_the_network_and_the_cpu_without_one(monkeypatch, 
     calls.replace(f"{API}.write_video", 12)
     calls.replace(f"{API}.open_clip", VideoClip(clip_file))
     assert stabilize_video(clip_file, tmp_path / "out.mp4").device == "cpu"
+
+
+def test_a_second_pass_is_a_stage_of_its_own_that_counts_all_its_parts():
+    seen: list[Progress] = []
+    clip = ProgressTracker(seen.append).track_clip(TensorClip(torch.zeros(5, 3, 8, 8), Fraction(25)), "measuring")
+    list(luma_frames(clip, 8))
+    again = second_pass(clip, 5)
+    for first, stop in ((3, 5), (1, 3), (0, 1)):
+        list(luma_range(again, 8, first, stop, None))
+    assert seen == [
+        *[Progress("measuring", done, 5) for done in range(6)],
+        *[Progress("measuring again", done, 5) for done in range(1, 6)],
+    ]

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import MISSING, dataclass, fields, is_dataclass, replace
@@ -16,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 from camera_simulation import make_shake_path
+from job_run import start_process
 from steadyscale.core import geometry
 from steadyscale.core.clip import ClipInfo
 from steadyscale.core.jobs.fingerprint import fingerprint, hash_file, hash_files
@@ -288,16 +288,20 @@ def test_the_content_of_a_network_without_weights_counts():
     assert fingerprint(first) == fingerprint(second) != fingerprint(other)
 
 
-def test_fingerprints_are_equal_in_another_process():
-    program = (
-        "import json; from steadyscale.core.jobs.fingerprint import fingerprint;"
-        "from steadyscale.core.motion.flow import FlowMethod, flow_model;"
-        "from steadyscale.core.video.encode.codecs import Encoding;"
-        "print(json.dumps([fingerprint([Encoding(crf=3), [flow_model(m) for m in FlowMethod]])]))"
+def write_fingerprints(file: Path) -> None:
+    values = [Encoding(crf=3), [flow_model(method) for method in FlowMethod]]
+    file.write_text(json.dumps([hash("text"), fingerprint(values)]))
+
+
+def test_fingerprints_are_equal_in_another_process(tmp_path: Path):
+    write_fingerprints(tmp_path / "here.json")
+    process = start_process(write_fingerprints, tmp_path / "there.json")
+    process.join(120)
+    (seed, here), (other_seed, there) = (
+        json.loads((tmp_path / f"{name}.json").read_text()) for name in ("here", "there")
     )
-    output = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
-    here = [fingerprint([Encoding(crf=3), [flow_model(method) for method in FlowMethod]])]
-    assert json.loads(output) == json.loads(json.dumps(here))
+    assert here == there
+    assert seed != other_seed or "PYTHONHASHSEED" in os.environ, "it must not depend on the order of sets"
 
 
 def test_flow_methods_differ():

@@ -8,14 +8,18 @@ import numpy as np
 import pytest
 import torch
 from camera_simulation import make_shaken_clip
+from steadyscale.core.bars import BarDetection
 from steadyscale.core.clip import ClipError, TensorClip
 from steadyscale.core.jobs import motion_pieces
 from steadyscale.core.jobs.folder import open_job
 from steadyscale.core.jobs.layout import JobFolder
 from steadyscale.core.jobs.motion_cache import cached_motion, measure_share
-from steadyscale.core.motion.estimate import estimate_motion
+from steadyscale.core.lens import Lens
+from steadyscale.core.motion.estimate import LINK_FRAMES, estimate_motion
 from steadyscale.core.motion.flow import flow_model
 from steadyscale.core.path.motion import Motion
+from steadyscale.core.stabilize import StabilizeSettings, measure_motion
+from steadyscale.core.stabilize import measure as measure_module
 from steadyscale.core.storage.location import parse_location
 from steadyscale.core.video.decode.video_clip import VideoClip
 from steadyscale.core.video.encode.writer import write_video
@@ -173,3 +177,28 @@ def test_residuals_are_measured_in_parts_as_at_once(shaken_clip: VideoClip, tmp_
         assert flow.calls == calls
         np.testing.assert_array_equal(motion.steps, expected.steps)
         np.testing.assert_array_equal(motion.residuals, expected.residuals)
+
+
+def test_the_view_of_a_detected_lens_is_measured_once(shaken_clip: VideoClip, tmp_path: Path, monkeypatch):
+    """The job keeps both passes, and continues the second one where it was interrupted."""
+    frames: list[np.ndarray] = []
+    read = VideoClip.luma_range
+    monkeypatch.setattr(VideoClip, "luma_range", lambda *a: (frames.append(f) or f for f in read(*a)))
+    settings, motions = StabilizeSettings(bars=BarDetection.NONE), []
+
+    def measure(fov: float, flow: CountingFlow) -> int:
+        """The number of frames that are decoded."""
+        frames.clear()
+        monkeypatch.setattr(measure_module, "estimate_lens", lambda *_: Lens(fov))
+        with open_job(tmp_path / "job", shaken_clip.path) as job:
+            motion = measure_motion(shaken_clip, settings, flow=flow, job=job, segment_seconds=SEGMENT_SECONDS)
+        motions.append(motion.steps)
+        return len(frames)
+
+    with pytest.raises(KeyboardInterrupt):
+        measure(100, CountingFlow(fail_at=24 + 16))  # the first pass has 24 calls
+    assert 24 < len(frames) < 48
+    assert measure(100, CountingFlow()) == 24 - 15 + LINK_FRAMES, "15 frames are known, the last of them are read again"
+    assert measure(100, CountingFlow()) == 0
+    np.testing.assert_array_equal(motions[0], motions[1])
+    assert measure(120, CountingFlow()) == 24, "through another lens, and the first pass is kept"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from fractions import Fraction
 
@@ -10,11 +11,17 @@ import pytest
 import torch
 from camera_simulation import make_shake_path, make_texture, render_camera
 from steadyscale.core import geometry
-from steadyscale.core.clip import ClipError, ClipInfo, TensorClip
+from steadyscale.core.clip import Clip, ClipError, ClipInfo, TensorClip
 from steadyscale.core.hold import Hold, Region, RegionMask
 from steadyscale.core.motion import held_motion
+from steadyscale.core.motion.estimate import luma_range
 from steadyscale.core.motion.held_motion import hold_motion
 from steadyscale.core.path.motion import Motion
+from steadyscale.core.video.decode import video_clip
+from steadyscale.core.video.decode.timestamps import Timestamps
+from steadyscale.core.video.decode.video_clip import VideoClip
+from steadyscale.core.video.encode.codecs import Encoding
+from steadyscale.core.video.encode.writer import write_video
 from torch import Tensor
 
 WIDTH, HEIGHT, COUNT, FPS = 240, 136, 24, 24
@@ -127,17 +134,52 @@ def clip_of(frames: Tensor) -> TensorClip:
     return TensorClip(frames, Fraction(FPS))
 
 
+class CountedClip:
+    """A clip that counts the frames that are read of it, and those that it was told of."""
+
+    def __init__(self, clip: Clip) -> None:
+        self.info, self.frames = clip.info, clip.frames
+        self.read = self.announced = 0
+        self._clip = clip
+
+    def second_pass(self, count: int) -> CountedClip:
+        self.announced += count
+        return self
+
+    def luma_range(self, side: int, first: int, stop: int | None, times: Timestamps | None) -> Iterator[np.ndarray]:
+        for plane in luma_range(self._clip, side, first, stop, times):
+            self.read += 1
+            yield plane
+
+
 @pytest.mark.parametrize("frame", [0, 15])
 def test_a_box_is_tracked_both_ways(subject_frames, far_poses, positions, frame, monkeypatch):
     monkeypatch.setattr(held_motion, "BACKWARD_FRAMES", 8)
-    held = hold_motion(
-        clip_of(subject_frames), camera_motion(far_poses), Hold.REGION, region=box_at(positions[frame], frame)
-    )
+    clip = CountedClip(clip_of(subject_frames))
+    held = hold_motion(clip, camera_motion(far_poses), Hold.REGION, region=box_at(positions[frame], frame))
+    assert clip.read == clip.announced == COUNT
     assert held.held is not None
     assert held.held.min() == 1
     assert np.abs(centers_along(held, positions[0]) - positions).max() < 0.35
     turns = [geometry.to_parameters(steps)[:, 2:] for steps in (held.steps, steps_of(far_poses))]
     assert turns[0] == pytest.approx(turns[1], abs=1e-9)
+
+
+def test_a_late_box_in_a_file_decodes_no_frame_again_and_again(
+    subject_frames, far_poses, positions, tmp_path, monkeypatch
+):
+    """Each part is decoded from the key frame before it, and the packets are read once."""
+    monkeypatch.setattr(held_motion, "BACKWARD_FRAMES", 4)
+    file = tmp_path / "subject.mkv"
+    encoding = Encoding("ffv1")  # whose frames are all key frames
+    write_video(file, iter([subject_frames]), clip_of(subject_frames).info, encoding=encoding)
+    decoded, scans, read = [], [], video_clip.read_timestamps
+    for owner, name in ((video_clip, "decode_range"), (VideoClip, "_decode")):  # from a key frame, and from the start
+        decode = getattr(owner, name)
+        monkeypatch.setattr(owner, name, lambda *a, decode=decode: (decoded.append(f) or f for f in decode(*a)))
+    monkeypatch.setattr(video_clip, "read_timestamps", lambda *a: scans.append(a) or read(*a))
+    hold_motion(VideoClip(file), camera_motion(far_poses), Hold.REGION, region=box_at(positions[22], 22))
+    assert (len(decoded), len(scans)) == (COUNT, 1)
 
 
 def test_the_strength_is_that_share_of_its_own_motion(subject_frames, far_poses, positions):

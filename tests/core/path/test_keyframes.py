@@ -128,6 +128,18 @@ def test_strength_over_time_keeps_the_shake_while_it_is_zero(measured):
 
 
 @pytest.mark.parametrize("border", [Border.CROP, Border.CROP_ADAPTIVE])
+@pytest.mark.parametrize("max_zoom", [1.05, 4.0])  # whether the correction is limited, or only its peaks are trimmed
+def test_a_crop_moves_no_frame_of_strength_zero(measured, border, max_zoom):
+    frames = Keyframe(2, strength=0), Keyframe(3, strength=1)
+    planned, free = plan(measured, *frames, border=border, max_zoom=max_zoom), plan(measured, *frames, border="mirror")
+    assert np.abs(planned.matrices - free.matrices).max() > 0.01, "something is limited"
+    np.testing.assert_array_equal(planned.matrices[SECONDS <= 2], np.tile(np.eye(3), (41, 1, 1)))
+    assert zooms_to_fill(planned).max() <= max_zoom
+    second = np.abs(np.diff(planned.matrices[:, :2, 2] - free.matrices[:, :2, 2], 2, axis=0))
+    assert second.max() < 0.2 * np.abs(np.diff(free.matrices[:, :2, 2], 2, axis=0)).max(), "no jolt where it begins"
+
+
+@pytest.mark.parametrize("border", [Border.CROP, Border.CROP_ADAPTIVE])
 def test_the_center_moves_the_window_without_a_border(measured, border):
     free, planned = (
         with_border_zoom(plan(measured, *frames, border=border, max_zoom=1.5), border)

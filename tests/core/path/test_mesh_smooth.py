@@ -266,5 +266,5 @@ def test_the_setting_adds_a_mesh_within_the_zoom():
 def test_a_shot_that_the_shake_guard_reduces_has_no_mesh(monkeypatch):
     motion, _ = depth()
     reduce = lambda planned: attenuate_correction(planned, np.full(COUNT, 0.5))  # noqa: E731
-    monkeypatch.setattr("steadyscale.core.stabilize.without_added_shake", reduce)
+    monkeypatch.setattr("steadyscale.core.stabilize.correct.without_added_shake", reduce)
     assert correct_motion(motion, StabilizeSettings(mesh="auto")).mesh is None

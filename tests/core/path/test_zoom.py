@@ -1,5 +1,6 @@
 from dataclasses import replace
 from fractions import Fraction
+from functools import cache
 
 import numpy as np
 import pytest
@@ -170,9 +171,13 @@ def leaning(frames=600, at=400, pixels=24.0, seconds=16.0):
     return make_shake_path(frames, seed=3, pixels=2, angle=0.002, zoom=0) + np.outer(lean, [1, 0, 0, 0])
 
 
+@cache
+def trimmed_leaning():
+    return trim_peaks(correction(leaning()), seconds=2.0)
+
+
 def test_peak_that_determines_the_crop_is_trimmed_invisibly():
-    fix = correction(leaning())
-    less = trim_peaks(fix, seconds=2.0)
+    fix, less = correction(leaning()), trimmed_leaning()
     assert zoom_to_fill(less) < zoom_to_fill(fix) - 0.008
     given_up = geometry.to_parameters(less.matrices) - geometry.to_parameters(fix.matrices)
     assert measure_jitter(given_up, 640, 360) < 0.005, "the change has no shake"
@@ -208,8 +213,7 @@ def test_untrimmable_corrections_do_not_change():
 
 def test_long_shot_is_trimmed_as_much_as_a_short_one(monkeypatch):
     """The solver's rounding where chunks meet does not count as a jolt."""
-    fix = correction(leaning())
-    expected = zoom_to_fill(trim_peaks(fix, seconds=2.0))
+    fix, expected = correction(leaning()), zoom_to_fill(trimmed_leaning())
     monkeypatch.setattr(geometry, "CHUNK_FRAMES", 90)
     assert zoom_to_fill(trim_peaks(fix, seconds=2.0)) < expected + 0.002
 

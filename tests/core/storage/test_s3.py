@@ -9,10 +9,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import pytest
 import torch
 from job_run import has_same_content
 from numbered_video import make_video
+from s3_server import BUCKET, ENVIRONMENT, S3Server
 from safetensors.torch import save_file
 from steadyscale.core import Encoding, StabilizeSettings
 from steadyscale.core.api import enhance_video, join_job, measure_job, plan_job, run_shard, stabilize_video
@@ -21,10 +23,6 @@ from steadyscale.core.storage import copies, object_storage
 from steadyscale.core.storage.location import ObjectUrl
 from steadyscale.core.storage.object_storage import ObjectStorage, StorageError
 from steadyscale.models import SRVGGConfig, SRVGGNetCompact
-
-s3fs = pytest.importorskip("s3fs")
-s3_server = pytest.importorskip("s3_server")  # needs moto
-BUCKET, ENVIRONMENT, S3Server = s3_server.BUCKET, s3_server.ENVIRONMENT, s3_server.S3Server
 
 COUNT, PIECES = 12, 3
 OPTIONS = {
@@ -37,6 +35,8 @@ OPTIONS = {
 
 @pytest.fixture(scope="module")
 def running() -> Iterator[S3Server]:
+    for name in ("s3fs", "moto.moto_server.werkzeug_app"):
+        pytest.importorskip(name)
     server = S3Server()
     yield server
     server.stop()
@@ -47,16 +47,16 @@ def server(running: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     for name, value in {**ENVIRONMENT, "AWS_ENDPOINT_URL": running.url, "STEADYSCALE_CACHE": str(tmp_path)}.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(object_storage, "FIRST_PAUSE", 0.01)
-    monkeypatch.setattr(s3fs.S3FileSystem, "retries", 1)  # its own take longer than the tests
+    monkeypatch.setattr("s3fs.S3FileSystem.retries", 1)  # its own take longer than the tests
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
-    system = s3fs.S3FileSystem()
+    system = s3_files()
     if not system.exists(BUCKET):
         system.mkdir(BUCKET)
     yield running
     running.clear()
     copies._copies.remove_unused()
     system.rm(BUCKET, recursive=True)
-    s3fs.S3FileSystem.clear_instance_cache()
+    type(system).clear_instance_cache()
 
 
 @pytest.fixture(scope="module")
@@ -81,6 +81,11 @@ def local_result(source: Path, weights: Path, tmp_path_factory: pytest.TempPathF
     return target
 
 
+def s3_files() -> Any:
+    """The file system of s3fs, which takes half a second to import."""
+    return fsspec.filesystem("s3")
+
+
 def url(name: str) -> str:
     return f"s3://{BUCKET}/{name}"
 
@@ -90,11 +95,11 @@ def keys() -> list[str]:
 
 
 def send(file: Path, name: str) -> None:
-    s3fs.S3FileSystem().put_file(str(file), f"{BUCKET}/{name}")
+    s3_files().put_file(str(file), f"{BUCKET}/{name}")
 
 
 def fetch(name: str, folder: Path) -> Path:
-    s3fs.S3FileSystem().get_file(f"{BUCKET}/{name}", str(folder / "fetched.mkv"))
+    s3_files().get_file(f"{BUCKET}/{name}", str(folder / "fetched.mkv"))
     return folder / "fetched.mkv"
 
 
@@ -205,7 +210,7 @@ def test_a_result_appears_at_the_end_or_not_at_all(server: S3Server, source: Pat
     ],
 )
 def test_mistakes_name_the_url(names: tuple[str, str], message: str, server: S3Server, tmp_path: Path):
-    s3fs.S3FileSystem().pipe_file(f"{BUCKET}/text.mp4", b"text")
+    s3_files().pipe_file(f"{BUCKET}/text.mp4", b"text")
     (tmp_path / "in.mp4").write_bytes(b"text")
     source, target = (name if "://" in name else str(tmp_path / name) for name in names)
     with pytest.raises(ClipError, match=message) as error:
@@ -225,7 +230,7 @@ def test_faults_of_the_store_are_no_attempts_and_damaged_parts_are_computed_agai
     assert not [key for key in keys() if "/claims/" in key]
     assert run_shard(job).computed == [0, 1, 2]
     (name,) = (key for key in keys() if key.startswith("job/parts/00001-"))
-    system = s3fs.S3FileSystem()
+    system = s3_files()
     content = bytearray(system.cat_file(f"{BUCKET}/{name}"))
     content[len(content) // 2] ^= 1
     system.pipe_file(f"{BUCKET}/{name}", bytes(content))

@@ -114,15 +114,15 @@ def test_all_memory_is_released(gpu):
 
 
 def test_running_out_of_memory_at_any_allocation_loses_nothing(gpu):
-    """Each allocation of a small run fails once; the frames are the same."""
+    """Each allocation of a small run fails once, in the first frame and in a later one; the frames are the same."""
     memory = gpu.read_memory()[0]
-    model, frames = small_network(), random_frames(3, height=40, width=72).split(1)
+    model, frames = small_network(), random_frames(2, height=40, width=72).split(1)
     settings = UpscaleSettings(precision=Precision.FP32, tiling=Tiling(size=64, halo=4))
     expected = on_cpu(frames, model, settings)
     start = gpu.read_counters()
     run(frames, model, settings)
     allocations = (gpu.read_counters() - start).allocations
-    assert allocations > 60
+    assert allocations > 40
     for index in range(allocations):
         gpu.fail_allocation(index)
         assert_equal_frames(run(frames, model, settings), expected)

@@ -219,11 +219,11 @@ def test_strength_and_horizon_apply_live(monkeypatch):
 @pytest.mark.parametrize("sign", [1, -1])
 def test_known_rolling_shutter_is_rectified(sign):
     """Pixel values are coordinates, so the output contains its source positions."""
-    readout, height, width = 0.8 * sign, 360, 640
-    steps, _ = rolling_shutter_steps(readout)
+    readout, height, width = 0.8 * sign, 180, 320
+    steps, _ = rolling_shutter_steps(readout, height=height)
     x, y = np.meshgrid(np.arange(width) + 0.5 - width / 2, np.arange(height) + 0.5 - height / 2)
     frame = torch.from_numpy(np.stack([x / width + 0.5, y / height + 0.5, 0 * x])).float()[None]
-    at = np.s_[40:320:40, 60:580:40]
+    at = np.s_[20:160:20, 30:290:20]
     points = np.stack([x[at].ravel(), y[at].ravel()], axis=-1)
 
     def bent_by(received, look_ahead):
@@ -276,8 +276,7 @@ def test_live_an_attenuation_is_immediate_and_ends_slowly_or_at_a_cut(monkeypatc
     assert strengths == pytest.approx([0.25 + number / period for number in range(30)]), "frames 20 to 49"
 
 
-@pytest.mark.parametrize("look_ahead", [0, 5])
-@pytest.mark.parametrize("pattern", PATTERNS)
+@pytest.mark.parametrize(("pattern", "look_ahead"), [*((name, 0) for name in PATTERNS), ("random", 5), ("gap", 5)])
 def test_even_pan_at_uneven_times_stays_even_live(pattern, look_ahead, monkeypatch):
     times = pattern_times(pattern)
     fps, pan = Fraction(30), np.outer(times, [150.0, 0, 0, 0])

@@ -3,7 +3,6 @@
 import ctypes
 import itertools
 import logging
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -67,7 +66,8 @@ TARGETS = [(), *(target for target in TARGET_FLAGS if target == ("-mavx2", "-mfm
 @pytest.mark.parametrize("target", TARGETS)
 def test_other_vector_widths_give_the_same_results(tmp_path, target):
     output = tmp_path / "other.so"
-    subprocess.run([*find_compiler(), *COMPILER_FLAGS, *target, "-o", str(output), str(SOURCE)], check=True)
+    # The code for other widths is under test, not the optimizer, and -O3 compiles twice as long.
+    subprocess.run([*find_compiler(), *COMPILER_FLAGS, "-O1", *target, "-o", str(output), str(SOURCE)], check=True)
     network = randomize_weights(RRDBNet(RRDBConfig(features=12, growth=6, blocks=1)))
     assert_close(NativeNetwork(network, NativeLibrary(output)), network, random_image(1, 3, 13, 20))
 
@@ -198,17 +198,3 @@ def test_corrupt_library_is_logged_and_not_used(tmp_path, monkeypatch, caplog):
     with caplog.at_level(logging.WARNING):
         assert engine.make_native_network(randomize_weights(SRVGGNetCompact(SRVGGConfig(features=8, convs=1)))) is None
     assert "cannot be loaded" in caplog.text
-
-
-def test_importing_the_package_builds_and_loads_nothing(tmp_path):
-    code = (
-        "import os, subprocess\n"
-        "def never(*args, **more): raise AssertionError('a program was started')\n"
-        "subprocess.run = subprocess.Popen = never\n"
-        "import steadyscale.models.native as native\n"
-        "assert native.engine._load_library.cache_info().currsize == 0\n"
-    )
-    environment = {"STEADYSCALE_CACHE": str(tmp_path), "PATH": "", "HOME": str(tmp_path)}
-    environment |= {name: value for name, value in os.environ.items() if name == "PYTHONPATH"}
-    subprocess.run([sys.executable, "-c", code], check=True, env=environment)
-    assert not list(tmp_path.iterdir())

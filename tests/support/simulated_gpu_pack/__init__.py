@@ -5,6 +5,7 @@ The host must have been started with `--cpu`. GET /simulated_gpu returns what th
 
 from __future__ import annotations
 
+import traceback
 from dataclasses import asdict
 from typing import Any
 
@@ -15,7 +16,26 @@ from aiohttp import web
 from comfy import model_management
 from server import PromptServer
 
-NODE_CLASS_MAPPINGS: dict[str, type] = {}
+
+class RunCheck:
+    """Run code in the host; the output `text` is its traceback, or empty."""
+
+    RETURN_TYPES, FUNCTION, CATEGORY, OUTPUT_NODE = (), "run", "tests", True
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, Any]:
+        return {"required": {"code": ("STRING", {"multiline": True})}}
+
+    def run(self, code: str) -> dict[str, Any]:
+        try:
+            exec(code, {})  # noqa: S102
+            trouble = ""
+        except Exception:
+            trouble = traceback.format_exc()
+        return {"ui": {"text": [trouble]}}
+
+
+NODE_CLASS_MAPPINGS: dict[str, type] = {"RunCheck": RunCheck}
 
 _context = simulated_gpu.enabled()
 _gpu = _context.__enter__()

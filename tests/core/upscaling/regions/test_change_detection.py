@@ -108,7 +108,7 @@ def test_one_changed_pixel_computes_the_tiles_within_the_halo(halo, pixel):
     assert model.pixels < 200 * 300 * (1 + 0.7)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(st.data())
 def test_results_with_and_without_reuse_are_identical(data):
     """For random sizes, halos, chunks, channels, tiles and changed rectangles."""
@@ -167,7 +167,7 @@ def test_a_screen_with_a_video_window_takes_half_of_the_work(monkeypatch, native
 
 
 @needs_compiler
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(data=st.data(), convs=st.integers(0, 4), tile=st.sampled_from([None, 32, 50]))
 def test_native_results_with_and_without_reuse_are_bit_identical(data, convs, tile):
     """Even and odd numbers of layers, untiled and tiled frames; single (also very bright) pixels and rectangles."""

@@ -1,0 +1,157 @@
+"""From the pixels of a clip to its motion, its lens and its readout time."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ..bars import Bars, FirstBars
+from ..clip import Clip, ClipInfo
+from ..hold import Hold
+from ..lens import Lens, LensDetection
+from ..motion.bar_changes import bars_of_new_shots, find_shot_bars, have_bars_changed
+from ..motion.estimate import WORKING_SIDE, second_pass
+from ..motion.flow import FlowModel, flow_model
+from ..motion.gray_frame import Masks
+from ..motion.held_motion import hold_motion
+from ..motion.lens_estimate import estimate_lens
+from ..motion.lens_view import LensView, to_rotations
+from ..motion.readout_time import estimate_readout, with_rolling_shutter
+from ..motion.telemetry import Gyro, Telemetry, fuse_gyro, gyro_of
+from ..path.mesh_smooth import MeshWarp
+from ..path.motion import Motion
+from .known_bars import known_bars, mask_bars, mask_shot_bars, with_known_bars
+from .motion_estimator import MotionEstimator
+from .settings import DEFAULT_SETTINGS, StabilizeSettings
+
+if TYPE_CHECKING:
+    import torch
+
+    from ..jobs.folder import Job
+    from ..jobs.motion_cache import MeasuredShare
+
+
+def measure_motion(
+    clip: Clip,
+    settings: StabilizeSettings = DEFAULT_SETTINGS,
+    *,
+    device: torch.device | str = "cpu",
+    side: int = WORKING_SIDE,
+    mask: Masks | None = None,
+    flow: FlowModel | None = None,
+    job: Job | None = None,
+    segment_seconds: float | None = None,
+    gyro: Gyro | str | None = None,
+) -> Motion:
+    """Measure the motion of a clip, its lens and the readout time of its shutter.
+
+    side: longer side, in pixels, of the reduced frames that are measured. mask: what is not to be followed, see
+    `estimate_motion`. flow: in place of the estimator that `settings.flow` names.
+    job: keeps the measured parts, so that the next run reads them; `clip` has to read its source, and `mask` has to be
+    a tensor. The parts are those of the camera, whatever is held. segment_seconds: the length of a part; None takes the
+    default of jobs.
+    gyro: for telemetry; None reads it from `clip`, if that is a video file.
+    Where a lens is detected, the clip is read once more, which the job keeps as well; so it is where something is held.
+    It is read again for bars that change at a cut, and the job does not keep that.
+    Raises ClipError as `estimate_motion` and `with_rolling_shutter` do.
+    """
+    settings = with_known_bars(settings, clip)
+    bars = known_bars(settings, clip)
+    flow = flow_model(settings.flow, device) if flow is None else flow
+    estimator = MotionEstimator(flow, side, mask_bars(mask, bars, clip.info), job, segment_seconds)
+    motion = _measure_frames(clip, settings, estimator, bars, mask)
+    if settings.telemetry is Telemetry.OFF:
+        return motion
+    return fuse_gyro(motion, gyro_of(clip) if gyro is None else gyro)
+
+
+def measure_motion_share(
+    clip: Clip,
+    settings: StabilizeSettings,
+    job: Job,
+    index: int,
+    count: int,
+    *,
+    mask: Masks | None = None,
+    segment_seconds: float,
+) -> MeasuredShare:
+    """Measure a share of the parts that `measure_motion` then finds in the job.
+
+    See `measure_share`.
+    """
+    bars = known_bars(settings, clip)
+    masks = mask_bars(mask, bars, clip.info)
+    estimator = MotionEstimator(flow_model(settings.flow), mask=masks, job=job, segment_seconds=segment_seconds)
+    view = _given_view(clip.info, settings, bars)
+    return estimator.measure_share(clip, view, index, count, with_residuals=_needs_residuals(settings))
+
+
+def _measure_frames(
+    clip: Clip, settings: StabilizeSettings, estimator: MotionEstimator, bars: Bars | None, mask: Masks | None
+) -> Motion:
+    """As `measure_motion`, without telemetry.
+
+    mask: that of the estimator, without bars.
+    """
+    view = _given_view(clip.info, settings, bars)
+    if view is not None:
+        return _measure_view(clip, view, settings, estimator)
+    motion = estimator.estimate(clip, with_residuals=_needs_residuals(settings))
+    shot_bars = None
+    if isinstance(settings.bars, FirstBars) and have_bars_changed(motion):
+        found, shots = find_shot_bars(clip, motion), motion.shots
+        if len(set(found)) > 1:
+            masks = mask_shot_bars(mask, shots, found, clip.info)
+            estimator = replace(estimator, mask=masks, job=None)
+            again = second_pass(clip, len(motion.steps))
+            motion = estimator.estimate(again, with_residuals=_needs_residuals(settings))
+            motion, shot_bars = bars_of_new_shots(motion, shots, found)
+    is_sought = settings.lens is LensDetection.AUTO and settings.hold is Hold.AUTO and shot_bars is None
+    lens = estimate_lens(motion, bars) if is_sought else None
+    if lens is not None:
+        again = second_pass(clip, len(motion.steps))
+        of_rays = _measure_view(again, LensView(clip.info, lens, bars), settings, estimator, is_second_pass=True)
+        if of_rays.confidence.mean() > motion.confidence.mean():
+            return of_rays
+    motion = replace(motion, bows=None, dark_sides=None)
+    held = motion
+    if settings.hold is not Hold.AUTO:
+        held = hold_motion(
+            clip, motion, settings.hold,
+            region=settings.region, strength=settings.hold_strength, side=estimator.side, mask=estimator.mask,
+        )  # fmt: skip
+        held = replace(held, residuals=None)  # which are those of the camera's steps
+    if shot_bars is not None:
+        motion, held = motion.inside_each(shot_bars), held.inside_each(shot_bars)
+    elif bars is not None:
+        motion, held = motion.inside(bars), held.inside(bars)
+    # The readout shows in how the camera moves; what is held may move on its own.
+    return replace(held, readout=with_rolling_shutter(motion, settings.readout_time).readout)
+
+
+def _measure_view(
+    clip: Clip,
+    view: LensView,
+    settings: StabilizeSettings,
+    estimator: MotionEstimator,
+    *,
+    is_second_pass: bool = False,
+) -> Motion:
+    """Measure the motion of a camera with a lens, through its view."""
+    motion = estimator.estimate(clip, view, is_second_pass=is_second_pass)
+    readout = settings.readout_time
+    if readout is None:  # that of the rows in the view, which are a share of all
+        readout = float(np.clip(estimate_readout(motion) / view.height_share, -1, 1))
+    return with_rolling_shutter(replace(to_rotations(motion, view), bows=None, dark_sides=None), readout)
+
+
+def _given_view(info: ClipInfo, settings: StabilizeSettings, bars: Bars | None) -> LensView | None:
+    """The view of the lens that the settings give; None without one."""
+    return LensView(info, settings.lens, bars) if isinstance(settings.lens, Lens) else None
+
+
+def _needs_residuals(settings: StabilizeSettings) -> bool:
+    """Whether a mesh may be fitted; with a given lens, there is none."""
+    return settings.mesh is not MeshWarp.OFF and not isinstance(settings.lens, Lens)
