@@ -38,8 +38,8 @@ class LoadESRGANModel(io.ComfyNode):
                     options=_list_models(),
                     tooltip="A file in ComfyUI/models/upscale_models: .safetensors, .pth, .pt, .ckpt, an ncnn .bin "
                     "with its .param beside it, or an .onnx graph from Compress Model. Bundled: "
-                    "steadyscale-restore for video as it is, compressed or noisy; steadyscale-calm for clean video, "
-                    "several times faster.",
+                    "steadyscale-restore for video as it is, compressed or noisy; steadyscale-faithful for clean "
+                    "video; steadyscale-calm for clean video with the least flicker.",
                 )
             ],
             outputs=[

@@ -34,6 +34,8 @@ DEFAULT_4X = BundledModel("steadyscale-restore-4x", 4, "ours, for compressed or 
 BUNDLED_MODELS = (
     DEFAULT_2X,
     DEFAULT_4X,
+    BundledModel("steadyscale-faithful-2x", 2, "ours, for clean video: nearest to the source (30 k parameters)"),
+    BundledModel("steadyscale-faithful-4x", 4, "ours, for clean video: nearest to the source (35 k parameters)"),
     BundledModel("steadyscale-calm-2x", 2, "ours, for clean video: the fastest, flickers least (21 k parameters)"),
     BundledModel("steadyscale-calm-4x", 4, "ours, for clean video: the fastest, flickers least (26 k parameters)"),
 )

