@@ -29,7 +29,10 @@ def nodes() -> dict[str, dict[str, Any]]:
     return {node["node_id"]: node for node in interfaces.nodes()}
 
 
-CHANGED = {("--bits", "default")}  # 8, now 16 for sources of more than 8 bits, which lost theirs
+CHANGED = {
+    ("--bits", "default"),  # 8, now 16 for sources of more than 8 bits, which lost theirs
+    ("--smoothing", "default"),  # kalman, now none, which stands for kalman, or for learned beside --smoother
+}
 NOW_OPTIONAL = {  # a graph that connects it, runs as before
     ("SteadyScale_UpscaleFrames", "upscale_model"),
     ("SteadyScale_EnhanceVideo", "upscale_model"),
