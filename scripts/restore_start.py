@@ -31,7 +31,7 @@ IMAGES = range(0, 160, 10)  # of the training pairs; the first four decide on th
 
 
 def drop_conv(network: SRVGGNetCompact, index: int) -> SRVGGNetCompact:
-    """Return the network without one of its inner convolutions and the activation before it."""
+    """Return the network without an inner convolution and the activation before it."""
     shallow = SRVGGNetCompact(replace(network.config, convs=network.config.convs - 1))
     layers = list(network.body)
     shallow.body = nn.ModuleList(layers[: 1 + 2 * index] + layers[3 + 2 * index :])

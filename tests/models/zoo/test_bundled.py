@@ -17,7 +17,6 @@ from steadyscale.models import SRVGGConfig, SRVGGNetCompact, load_upscaler
 from steadyscale.models.zoo import bundled, zoo
 from torch import nn
 
-RESTORE_STEPS = 1500  # at which the last run is stopped, see the card
 REPOSITORY = Path(__file__).parents[3]
 FOR_CLEAN_VIDEO = [model for model in zoo.BUNDLED_MODELS if "restore" not in model.name]
 RESTORE = [model for model in zoo.BUNDLED_MODELS if "restore" in model.name]
@@ -128,12 +127,11 @@ def test_uniform_gray_is_preserved(network):
 
 def test_file_metadata_matches_the_recipe(network):
     recipe = read_config(bundled.WEIGHTS_FOLDER / f"{network.name.split('-')[1]}.toml")
-    steps = RESTORE_STEPS if network in RESTORE else recipe.steps
     with safe_open(network.path, "pt") as file:
         metadata = file.metadata()
     assert (metadata["seed"], metadata["steps"], metadata["scale"]) == (
         str(recipe.seed),
-        str(steps),
+        str(recipe.steps),
         str(network.scale),
     )
     config = load_upscaler(network.path).model.config
