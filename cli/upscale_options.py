@@ -24,8 +24,8 @@ def add_upscale_options(parser: argparse.ArgumentParser) -> None:
     post = settings.postprocess
     parser.add_argument(
         "--model",
-        help="a weight file, or a name from `steadyscale models list` (default: steadyscale-2x, and steadyscale-4x "
-        "above twice the size)",
+        help="a weight file, or a name from `steadyscale models list` (default: steadyscale-restore-2x, and "
+        "steadyscale-restore-4x above twice the size)",
     )
     target = parser.add_mutually_exclusive_group()
     target.add_argument("--scale", type=positive_float, help="times each side (default: the network's own scale)")

@@ -20,7 +20,7 @@ from ..core.path.smooth import Smoothing
 from ..core.path.strength import AXIS_LABELS
 from ..core.stabilize import StabilizeSettings
 from ..core.upscaling.settings import OutputSize, Precision, UpscaleSettings
-from ..models.zoo.bundled import BUNDLED_MODELS, MAX_FACTOR_2X
+from ..models.zoo.bundled import DEFAULT_2X, DEFAULT_4X, MAX_FACTOR_2X
 from ._comfy.adapter import combo_options
 
 _AXIS_NAMES = {"x": "horizontal", "y": "vertical", "roll": "rotation", "zoom": "zoom", "tilt": "tilt"}
@@ -289,12 +289,11 @@ def border_input(tooltip: str, default: Border = STABILIZE_DEFAULTS.border) -> i
 
 
 def model_input() -> io.Input:
-    model_2x, model_4x = BUNDLED_MODELS
     return io.UpscaleModel.Input(
         "upscale_model",
         optional=True,
         tooltip="From Load ESRGAN Model or Load Upscale Model. Without one, the bundled network is used: "
-        f"{model_2x.name}, or {model_4x.name} for results of more than {MAX_FACTOR_2X:g} times the size.",
+        f"{DEFAULT_2X.name}, or {DEFAULT_4X.name} for results of more than {MAX_FACTOR_2X:g} times the size.",
     )
 
 

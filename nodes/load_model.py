@@ -10,7 +10,7 @@ from comfy_api.latest import io
 from ..core.clip import ClipError
 from ..models import Upscaler, load_upscaler
 from ..models.loading.onnx_model import OnnxNetwork
-from ..models.zoo.bundled import BUNDLED_MODELS, find_bundled
+from ..models.zoo.bundled import ALIASES, BUNDLED_MODELS, find_bundled
 from ._comfy.device import attach_patcher, compute_device
 from ._comfy.node_text import show_text
 from ._comfy.paths import MODELS_FOLDER, find_model_file, list_model_files
@@ -37,8 +37,9 @@ class LoadESRGANModel(io.ComfyNode):
                     "model_name",
                     options=_list_models(),
                     tooltip="A file in ComfyUI/models/upscale_models: .safetensors, .pth, .pt, .ckpt, an ncnn .bin "
-                    "with its .param beside it, or an .onnx graph from Compress Model. steadyscale-2x and "
-                    "steadyscale-4x come with the pack: very fast, and true to the source rather than creative.",
+                    "with its .param beside it, or an .onnx graph from Compress Model. Bundled: "
+                    "steadyscale-restore for video as it is, compressed or noisy; steadyscale-faithful for clean "
+                    "video; steadyscale-calm for clean video with the least flicker.",
                 )
             ],
             outputs=[
@@ -83,8 +84,8 @@ class LoadESRGANModel(io.ComfyNode):
 
 
 def _list_models() -> list[str]:
-    """Files of the model folders, then the bundled networks (names without suffix)."""
-    return [*list_model_files(), *(network.name for network in BUNDLED_MODELS)]
+    """Files of the model folders, then bundled networks, their old names last."""
+    return [*list_model_files(), *(network.name for network in BUNDLED_MODELS), *ALIASES]
 
 
 def describe_model(model: Upscaler, device: torch.device) -> str:

@@ -43,18 +43,21 @@ Record = dict[str, Any]
 
 ENVIRONMENT = {"OMP_NUM_THREADS": "1", "COLUMNS": "1000", "PYTHONUNBUFFERED": "1"}
 FFV1 = "out.mkv --codec ffv1"
+MODEL_2X, MODEL_4X = "--model steadyscale-2x", "--model steadyscale-4x"  # the defaults when the records were made
 
 CLI_RUNS = {
-    "upscale": f"upscale {inputs.UNEVEN} {FFV1} --scale 1.5 --strength 0.8 --colour wavelet --grain 0.2 --linear-light",
-    "upscale-temporal": f"upscale {inputs.SHAKY} {FFV1} --size 400x300 --temporal 0.6 --grain 0.1 --colour mean",
-    "upscale-screen": f"upscale {inputs.SCREEN} {FFV1} --repeat-threshold 2 --tile 64",
+    "upscale": f"upscale {inputs.UNEVEN} {FFV1} {MODEL_2X} --scale 1.5 --strength 0.8 --colour wavelet --grain 0.2 "
+    "--linear-light",
+    "upscale-temporal": f"upscale {inputs.SHAKY} {FFV1} {MODEL_4X} --size 400x300 --temporal 0.6 --grain 0.1 "
+    "--colour mean",
+    "upscale-screen": f"upscale {inputs.SCREEN} {FFV1} {MODEL_2X} --repeat-threshold 2 --tile 64",
     "stabilize-l1": f"stabilize {inputs.SHAKY} {FFV1} --smoothing l1 --border mirror --flow dis --keep-x 0.3",
     "stabilize-fill": f"stabilize {inputs.UNEVEN} {FFV1} --border fill --smoothing whittaker --flow tracks",
     "stabilize-locked": f"stabilize {inputs.SHAKY} {FFV1} --smoothing locked --border crop-adaptive --max-zoom 1.5",
     "stabilize-rolling": f"stabilize {inputs.SHAKY} {FFV1} --rolling-shutter 0.6 --horizon 0.5 --seconds 2",
-    "enhance": f"enhance {inputs.UNEVEN} {FFV1} --scale 2 --temporal 0.5 --smoothing gaussian --no-reuse",
-    "enhance-resumable": f"enhance {inputs.SHAKY} {FFV1} --scale 2 --resumable --segment-seconds 0.5",
-    "enhance-images": f"enhance {inputs.IMAGES} out_%04d.png --border black --smoothing learned "
+    "enhance": f"enhance {inputs.UNEVEN} {FFV1} {MODEL_2X} --scale 2 --temporal 0.5 --smoothing gaussian --no-reuse",
+    "enhance-resumable": f"enhance {inputs.SHAKY} {FFV1} {MODEL_2X} --scale 2 --resumable --segment-seconds 0.5",
+    "enhance-images": f"enhance {inputs.IMAGES} out_%04d.png {MODEL_2X} --border black --smoothing learned "
     "--alpha network --bits 16",
 }
 NATIVE_RUNS = {

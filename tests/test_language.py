@@ -55,6 +55,7 @@ ALLOWED = (
     r"\bcolours(?=: the hue)",  # an option of Preview Flow, in its tooltip
     r"(?:flow|path)_picture|\binvented(?==\")",  # deprecated names
     r"""(?<=")enlarged(?=")""",  # the output of our ONNX files
+    r"steadyscale-calm|calm\.toml",  # a weight file and its recipe
     r"\*invented\*|Picture_\d\w|model cards?|line endings|bench/card\.py|\bPictureType\b",
 )
 BRITISH = re.compile(r"colour|grey|(?<![a-z])(?:stabilis|equalis|initialis|optimis|normalis|quantis)")

@@ -200,7 +200,10 @@ class JobFolder:
         return self._numbered(PARTS)
 
     def measured_pieces(self, *, of_view: bool = False) -> set[str]:
-        """Return the names of the files of all measured motion; of_view: as for `motion_piece`."""
+        """Return the names of the files of all measured motion.
+
+        of_view: as for `motion_piece`.
+        """
         return self._numbered(MOTION, _VIEW_RECORD if of_view else _RECORD)
 
     def _numbered(self, folder: str, pattern: re.Pattern[str] = _RECORD) -> set[str]:

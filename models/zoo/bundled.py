@@ -28,18 +28,28 @@ class BundledModel:
         return WEIGHTS_FOLDER / f"{self.name}.safetensors"
 
 
+DEFAULT_2X = BundledModel("steadyscale-restore-2x", 2, "ours, for compressed or noisy video (144 k parameters)")
+DEFAULT_4X = BundledModel("steadyscale-restore-4x", 4, "ours, for compressed or noisy video (154 k parameters)")
+
 BUNDLED_MODELS = (
-    BundledModel("steadyscale-2x", 2, "ours, very fast, true to the source (21 k parameters)"),
-    BundledModel("steadyscale-4x", 4, "ours, very fast, true to the source (26 k parameters)"),
+    DEFAULT_2X,
+    DEFAULT_4X,
+    BundledModel("steadyscale-faithful-2x", 2, "ours, for clean video: nearest to the source (30 k parameters)"),
+    BundledModel("steadyscale-faithful-4x", 4, "ours, for clean video: nearest to the source (35 k parameters)"),
+    BundledModel("steadyscale-calm-2x", 2, "ours, for clean video: the fastest, flickers least (21 k parameters)"),
+    BundledModel("steadyscale-calm-4x", 4, "ours, for clean video: the fastest, flickers least (26 k parameters)"),
 )
+
+ALIASES = {"steadyscale-2x": "steadyscale-calm-2x", "steadyscale-4x": "steadyscale-calm-4x"}
+"""Names of earlier versions, in stored graphs and scripts -> present names."""
 
 
 def find_bundled(name: str) -> BundledModel | None:
-    """The network of that name, or None."""
+    """The network of that name or alias, or None."""
+    name = ALIASES.get(name, name)
     return next((model for model in BUNDLED_MODELS if model.name == name), None)
 
 
 def select_bundled(factor: float | None) -> BundledModel:
     """The default network for an upscaling factor; without a factor, the 2x one."""
-    model_2x, model_4x = BUNDLED_MODELS
-    return model_2x if factor is None or factor <= MAX_FACTOR_2X else model_4x
+    return DEFAULT_2X if factor is None or factor <= MAX_FACTOR_2X else DEFAULT_4X

@@ -33,8 +33,11 @@ assert torch.equal(UpscaleFrames.execute(frames, upscale_model=model, **SETTINGS
 """,
     "bundled networks": """
 options = LoadESRGANModel.define_schema().inputs[0].options
-assert options[-2:] == ["steadyscale-2x", "steadyscale-4x"], options
-for name, scale in (("steadyscale-2x", 2), ("steadyscale-4x", 4)):
+bundled = ["steadyscale-restore-2x", "steadyscale-restore-4x", "steadyscale-faithful-2x", "steadyscale-faithful-4x"]
+bundled += ["steadyscale-calm-2x", "steadyscale-calm-4x"]
+assert options[-8:] == [*bundled, "steadyscale-2x", "steadyscale-4x"], options
+for name in options[-8:]:
+    scale = int(name[-2])
     assert LoadESRGANModel.validate_inputs(name) is True
     assert LoadESRGANModel.fingerprint_inputs(name)[2] > 0
     model = LoadESRGANModel.execute(name).result[0]

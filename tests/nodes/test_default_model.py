@@ -23,12 +23,12 @@ def bundled(name: str):
 @pytest.mark.parametrize(
     ("settings", "name", "shape"),
     [
-        ({}, "steadyscale-2x", (1, 24, 32, 3)),
-        ({"resize_to": "factor", "factor": 2.0}, "steadyscale-2x", (1, 24, 32, 3)),
-        ({"resize_to": "factor", "factor": 2.5}, "steadyscale-4x", (1, 30, 40, 3)),
-        ({"resize_to": "size", "width": 32, "height": 24}, "steadyscale-2x", (1, 24, 32, 3)),
-        ({"resize_to": "size", "width": 34, "height": 24}, "steadyscale-4x", (1, 24, 34, 3)),
-        ({"resize_to": "size", "width": 32, "height": 26}, "steadyscale-4x", (1, 26, 32, 3)),
+        ({}, "steadyscale-restore-2x", (1, 24, 32, 3)),
+        ({"resize_to": "factor", "factor": 2.0}, "steadyscale-restore-2x", (1, 24, 32, 3)),
+        ({"resize_to": "factor", "factor": 2.5}, "steadyscale-restore-4x", (1, 30, 40, 3)),
+        ({"resize_to": "size", "width": 32, "height": 24}, "steadyscale-restore-2x", (1, 24, 32, 3)),
+        ({"resize_to": "size", "width": 34, "height": 24}, "steadyscale-restore-4x", (1, 24, 34, 3)),
+        ({"resize_to": "size", "width": 32, "height": 26}, "steadyscale-restore-4x", (1, 26, 32, 3)),
     ],
 )
 def test_images_are_upscaled_by_the_bundled_network_of_that_size(fake_host, settings, name, shape):
@@ -53,7 +53,7 @@ def test_a_host_with_patchers_gets_one_for_the_bundled_network(fake_host, monkey
     calls = RecordedCalls(monkeypatch)
     calls.replace("steadyscale.nodes._default_model.attach_patcher", "patched")
     assert module.model_or_default(None) == "patched"
-    assert calls.one("attach_patcher")["model"].name == "steadyscale-2x"
+    assert calls.one("attach_patcher")["model"].name == "steadyscale-restore-2x"
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from comfyhost import Host
 from PIL import Image
 
 MODEL_NAME = f"{DEFAULT_NETWORK}.safetensors"
-SMALL_MODELS = {2: "steadyscale-2x", 4: "steadyscale-4x"}
+SMALL_MODELS = {2: "steadyscale-calm-2x", 4: "steadyscale-calm-4x"}
 """Networks of the pack, by scale, that take a tenth of its time: for tests of what is around a network."""
 
 

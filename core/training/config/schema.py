@@ -116,7 +116,8 @@ class DataConfig:
     same names; inputs are then used as they are, or degraded further if degrade.enabled is set. clip_frames: with 2 or
     more, crops come in clips of so many neighboring frames, which the temporal losses need: of videos, which then give
     `frames_per_video` clips each, or of a simulated camera that moves over an image. permute_colors: probability that
-    the color channels of a crop are permuted, 0 to 1, so that colors which the images lack are learned.
+    the color channels of a crop are permuted, 0 to 1, so that colors which the images lack are learned. max_saturation:
+    the saturation of each crop is multiplied by a random factor between 1 and this, for the same reason.
     """
 
     train: tuple[str, ...] = ()
@@ -129,6 +130,7 @@ class DataConfig:
     paired: bool = False
     clip_frames: int = 1
     permute_colors: float = 0.0
+    max_saturation: float = 1.0
 
     def __post_init__(self) -> None:
         _check(
@@ -148,6 +150,7 @@ class DataConfig:
             0 <= self.permute_colors <= 1,
             f"data.permute_colors must be a probability from 0 to 1, not {self.permute_colors}",
         )
+        _check_min(1, "data.", self, "max_saturation")
 
 
 @dataclass(frozen=True)
@@ -166,8 +169,8 @@ class LossConfig:
     neighboring frames of the result, aligned by their motion, for originals. deflicker: strength, 0 to 1, of the
     deflicker filter that the frames of a clip pass through before any loss is computed, for networks that are used with
     it. These three need data.clip_frames. ms_ssim: structure at five scales, instead of or beside `pixel`. wavelet:
-    edges and texture, by direction. artifacts: beside `adversarial`, pixels that become worse than those of the
-    averaged network; about 1.
+    edges and texture, by direction. color: mean colors of small squares, against a tint. artifacts: beside
+    `adversarial`, pixels that become worse than those of the averaged network; about 1.
     """
 
     pixel: float = 1.0
@@ -189,6 +192,7 @@ class LossConfig:
     ms_ssim: float = 0.0
     wavelet: float = 0.0
     artifacts: float = 0.0
+    color: float = 0.0
 
     def __post_init__(self) -> None:
         _check_min(
@@ -196,7 +200,7 @@ class LossConfig:
             "losses.",
             self,
             *("pixel", "perceptual", "content", "adversarial", "variation", "frequency", "shift_consistency"),
-            *("temporal", "temporal_adversarial", "deflicker", "ms_ssim", "wavelet", "artifacts"),
+            *("temporal", "temporal_adversarial", "deflicker", "ms_ssim", "wavelet", "artifacts", "color"),
         )
         _check(self.deflicker <= 1, f"losses.deflicker must be at most 1, not {self.deflicker}")
 
@@ -349,7 +353,7 @@ class TrainConfig:
     def _check_losses(self) -> None:
         losses = self.losses
         early = (losses.pixel, losses.variation, losses.frequency, losses.shift_consistency, losses.temporal)
-        early += (losses.ms_ssim, losses.wavelet)
+        early += (losses.ms_ssim, losses.wavelet, losses.color)
         late = (losses.perceptual, losses.content, losses.adversarial, losses.temporal_adversarial, losses.artifacts)
         _check(
             any(early) or (any(late) and not self.optim.gan_start_step),

@@ -142,7 +142,7 @@ def _make_pair(
     size = config.data.crop + 2 * CROP_MARGIN * scale
     large = _draw_crop(images[int(rng.integers(len(images)))][None], config, size + shift_margin, rng)[0]
     large = _flip_rotate(large, int(rng.integers(8)))
-    (large,) = _permute_colors(config, rng, large)
+    (large,) = _vary_colors(config, rng, large)
     down, right = is_second * shift[0], is_second * shift[1]
     large = large[:, down : down + size, right : right + size]
     if is_second:  # noise and the other degradations differ from those of the first
@@ -170,7 +170,7 @@ def _make_clip(
     large = _flip_rotate(large, int(rng.integers(8)))
     if rng.random() < 0.5:
         large = large.flip(0)  # time backwards
-    (large,) = _permute_colors(config, rng, large)
+    (large,) = _vary_colors(config, rng, large)
     small = make_lr_image(large, scale, config.degrade, rng)
     margin = CROP_MARGIN * scale
     large = large[..., margin:-margin, margin:-margin].contiguous()
@@ -195,7 +195,7 @@ def _crop_pair(
         _flip_rotate(image[:, top // by : top // by + size, left // by : left // by + size].float() / 255, orientation)
         for image, by, size in ((lq, scale, side), (gt, 1, side * scale))
     )
-    small, large = _permute_colors(config, rng, small, large)
+    small, large = _vary_colors(config, rng, small, large)
     if config.degrade.enabled:
         rng = np.random.default_rng((config.seed, step, index))
         small = degrade(small, side, side, config.degrade, rng)
@@ -244,12 +244,16 @@ def _flip_rotate(image: Tensor, orientation: int) -> Tensor:
     return image.flip([axis for axis, bit in ((-2, 1), (-1, 2)) if orientation & bit]).contiguous()
 
 
-def _permute_colors(config: TrainConfig, rng: np.random.Generator, *images: Tensor) -> tuple[Tensor, ...]:
-    """Permute the channels of images (..., 3, H, W) alike, or none of them."""
-    if not config.data.permute_colors or rng.random() >= config.data.permute_colors:
-        return images
-    order = rng.permutation(3).tolist()
-    return tuple(image[..., order, :, :] for image in images)
+def _vary_colors(config: TrainConfig, rng: np.random.Generator, *images: Tensor) -> tuple[Tensor, ...]:
+    """Permute the channels and raise the saturation of images (..., 3, H, W) in [0, 1], of all of them alike."""
+    settings = config.data
+    if settings.permute_colors and rng.random() < settings.permute_colors:
+        order = rng.permutation(3).tolist()
+        images = tuple(image[..., order, :, :] for image in images)
+    if settings.max_saturation > 1:
+        factor = rng.uniform(1, settings.max_saturation)
+        images = tuple(torch.lerp(image.mean(-3, keepdim=True), image, factor).clamp(0, 1) for image in images)
+    return images
 
 
 def make_lr_image(large: Tensor, scale: int, settings: DegradationConfig, rng: np.random.Generator) -> Tensor:

@@ -156,6 +156,7 @@ def loss_weights_at(config: TrainConfig, step: int) -> dict[str, float]:
         "temporal": settings.temporal,
         "ms_ssim": settings.ms_ssim,
         "wavelet": settings.wavelet,
+        "color": settings.color,
     }
     if step >= optim.gan_start_step:
         ramp = min(1.0, (step - optim.gan_start_step + 1) / max(1, optim.gan_ramp_steps))
@@ -200,6 +201,8 @@ def _image_losses(
         terms["ms_ssim"] = structure.ms_ssim(pred, target)
     if "wavelet" in weights:
         terms["wavelet"] = structure.wavelet(pred, target)
+    if "color" in weights:
+        terms["color"] = structure.color(pred, target)
     if "steady" in weights:
         terms["steady"] = losses.shift_consistency(pred, shift)
     if features is not None and ("perceptual" in weights or "content" in weights):

@@ -6,7 +6,7 @@ given) also under autocast. The generator's loss is the weighted sum
     L = l_pixel L_pixel + l_perceptual L_perceptual + l_content L_content + l_adversarial L_adversarial
         + l_variation L_variation + l_frequency L_frequency + l_shift_consistency L_shift_consistency
         + l_temporal L_temporal + l_temporal_adversarial L_temporal_adversarial
-        + l_ms_ssim L_ms_ssim + l_wavelet L_wavelet + l_artifacts L_artifacts;
+        + l_ms_ssim L_ms_ssim + l_wavelet L_wavelet + l_color L_color + l_artifacts L_artifacts;
 
 those of neighboring frames are in temporal.py, and those of local structure in structure.py.
 """

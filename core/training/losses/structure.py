@@ -1,4 +1,4 @@
-"""Losses of local structure: MS-SSIM, wavelet subbands, and artifacts.
+"""Losses of local structure: MS-SSIM, wavelet subbands, mean colors, and artifacts.
 
 Images are (B, C, H, W) in [0, 1]; every loss is a scalar in float32, also for half-precision images.
 """
@@ -18,6 +18,7 @@ LUMINANCE_CONSTANT, CONTRAST_CONSTANT = 0.01**2, 0.03**2
 # A contrast below this, which is negative for anticorrelated images, has no power of a fraction; it costs all the same.
 MIN_CONTRAST = 1e-4
 WAVELET_LEVELS = 2
+COLOR_WINDOW = 16  # side of the squares whose mean colors are compared, in pixels
 ARTIFACT_WINDOW = 7  # side of the neighborhood whose variance marks an artifact, in pixels
 
 
@@ -53,6 +54,16 @@ def wavelet(pred: Tensor, target: Tensor) -> Tensor:
         total = total + torch.stack([band.abs().mean() for band in details]).mean()
         difference = low
     return total / WAVELET_LEVELS
+
+
+def color(pred: Tensor, target: Tensor) -> Tensor:
+    """L1 distance of the mean colors of squares of 16 pixels, or of the whole image where that is smaller.
+
+    The minimum of an L1 loss is a median, which lies beside the mean where errors are skewed, as in nearly black or
+    saturated channels: the result then has another tint than the target.
+    """
+    side = min(COLOR_WINDOW, *pred.shape[-2:])
+    return F.avg_pool2d(_to_float32(pred) - _to_float32(target), side).abs().mean()
 
 
 def artifacts(pred: Tensor, average: Tensor, target: Tensor) -> Tensor:

@@ -93,6 +93,7 @@ def test_the_last_override_of_a_setting_applies(file):
         ("data.crop", "write it as data.crop=128"),
         ("data.crop=0", "data.crop must be at least 1, not 0"),
         ("data.min_resize=0", "data.min_resize must be a factor above 0 and at most 1, not 0"),
+        ("data.max_saturation=0.5", "data.max_saturation must be at least 1, not 0.5"),
         ("data.permute_colors=2", "data.permute_colors must be a probability from 0 to 1, not 2"),
         ("data.cache_gb=-1", "data.cache_gb must be at least 0, not -1"),
         ("network.features=0", "network.features must be at least 1, not 0"),

@@ -73,6 +73,27 @@ def test_color_channels_are_permuted_alike_on_both_sides(make_config, pair_folde
     assert len(orders) == 6
 
 
+def _saturation_ratios(crop, vivid):
+    """Distance from gray of the values of (3, H, W) that are not clipped, over what it was."""
+    before, after = crop - crop.mean(0), vivid - crop.mean(0)
+    return (after / before)[(vivid > 0) & (vivid < 1) & (before.abs() > 0.05)]
+
+
+def test_saturation_is_raised_alike_on_both_sides(make_config, pair_folder):
+    data = {"train": [str(pair_folder)], "crop": 32, "paired": True}
+    plain, vivid = (make_config(data=data | {"max_saturation": most}, batch=32) for most in (1.0, 2.0))
+    images = load_images(plain)
+    one, other = (next(batches(config, images, 0)) for config in (plain, vivid))
+    factors = []
+    for crops in zip(one.small, other.small, one.large, other.large, strict=True):
+        small, large = (_saturation_ratios(*pair) for pair in (crops[:2], crops[2:]))
+        assert small.std() < 1e-4, "the same factor in all colors"
+        assert small.mean() == pytest.approx(float(large.mean()), abs=1e-4)
+        factors.append(float(small.mean()))
+    assert 1 < min(factors) < 1.2
+    assert 1.8 < max(factors) < 2
+
+
 def test_degradation_changes_inputs_alone(make_config, pair_folder):
     plain = paired_config(make_config, pair_folder)
     degraded = paired_config(make_config, pair_folder, degrade={"enabled": True})

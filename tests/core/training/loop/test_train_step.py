@@ -12,7 +12,7 @@ from steadyscale.core.training.data.dataset import batches
 from steadyscale.core.training.data.image_files import CachedImageDataset
 from steadyscale.core.training.loop.train_state import LossScaler, init_state
 from steadyscale.core.training.loop.train_step import learning_rate_at, loss_weights_at, train_step
-from steadyscale.core.training.losses.structure import ms_ssim, wavelet
+from steadyscale.core.training.losses.structure import color, ms_ssim, wavelet
 from steadyscale.core.training.losses.temporal import deflickered
 
 CPU = torch.device("cpu")
@@ -241,10 +241,10 @@ def even(motion: Motion) -> Motion:
 
 
 def test_losses_of_structure_are_of_the_result_and_the_averaged_network(make_config, stream):
-    config = make_config(losses={"pixel": 1.0, "ms_ssim": 0.5, "wavelet": 1.0, "artifacts": 1.0})
+    config = make_config(losses={"pixel": 1.0, "ms_ssim": 0.5, "wavelet": 1.0, "color": 0.2, "artifacts": 1.0})
     state, batch = init_state(config, CPU), next(stream(config))
     first = train_step(state, batch, config)
-    assert set(first.losses) == {"pixel", "ms_ssim", "wavelet", "artifacts"}
+    assert set(first.losses) == {"pixel", "ms_ssim", "wavelet", "color", "artifacts"}
     with torch.no_grad():
         for parameter in state.ema.parameters():
             parameter.zero_()  # an averaged network that is worse everywhere but in the darkest pixels
@@ -252,7 +252,8 @@ def test_losses_of_structure_are_of_the_result_and_the_averaged_network(make_con
     result = train_step(state, batch, config)
     assert result.losses["ms_ssim"] == pytest.approx(float(ms_ssim(pred, batch.large)), rel=1e-4)
     assert result.losses["wavelet"] == pytest.approx(float(wavelet(pred, batch.large)), rel=1e-4)
-    assert result.losses["artifacts"] < 0.5 * first.losses["artifacts"]
+    assert result.losses["color"] == pytest.approx(float(color(pred, batch.large)), rel=1e-4)
+    assert result.losses["artifacts"] < 0.7 * first.losses["artifacts"]
 
 
 def test_a_schedule_free_optimizer_exports_its_own_average(make_config, stream):

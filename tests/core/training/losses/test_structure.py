@@ -47,6 +47,16 @@ def test_wavelet_subbands_of_edges():
     assert structure.wavelet(rolled, flat) == pytest.approx((first + second) / 2, rel=1e-5)
 
 
+def test_color_is_the_tint_of_squares_and_not_their_detail():
+    target = torch.full((1, 3, 32, 48), 0.5)
+    tinted = target.clone()
+    tinted[:, 2, :16, 16:32] += 0.3  # one of six squares of one of three channels
+    assert structure.color(tinted, target) == pytest.approx(0.3 / 18, rel=1e-5)
+    detail = target + 0.2 * (-1.0) ** torch.arange(48)
+    assert structure.color(detail, target) < 1e-6
+    assert structure.color(target[..., :9, :9] + 0.1, target[..., :9, :9]) == pytest.approx(0.1, rel=1e-5)
+
+
 def test_only_artifacts_that_the_averaged_network_does_not_have_cost():
     target = torch.full((1, 3, 32, 32), 0.5)
     spots = target.clone()
@@ -66,9 +76,14 @@ def test_gradients_and_half_precision():
     pred, target = images(14, torch.float64)
     pred.requires_grad_()
     small = (slice(0, 1), slice(0, 1))
-    for loss in (structure.ms_ssim, structure.wavelet):
+    for loss in (structure.ms_ssim, structure.wavelet, structure.color):
         assert gradcheck(lambda x, loss=loss: loss(x, target[small]), pred[small])
     half = [x.detach().half() for x in images(14)]
-    for value in (structure.ms_ssim(*half), structure.wavelet(*half), structure.artifacts(half[0], half[1], half[1])):
+    for value in (
+        structure.ms_ssim(*half),
+        structure.wavelet(*half),
+        structure.color(*half),
+        structure.artifacts(half[0], half[1], half[1]),
+    ):
         assert value.dtype == torch.float32
         assert value.isfinite()
