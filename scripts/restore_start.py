@@ -39,7 +39,7 @@ def drop_conv(network: SRVGGNetCompact, index: int) -> SRVGGNetCompact:
 
 
 def least_effective_conv(network: SRVGGNetCompact, images: list[Tensor]) -> int:
-    """Return the index of the inner convolution whose removal changes the result least."""
+    """Return the inner convolution whose removal changes the result least."""
     expected = [network(image) for image in images]
     errors = []
     for index in range(network.config.convs):

@@ -245,7 +245,10 @@ def _flip_rotate(image: Tensor, orientation: int) -> Tensor:
 
 
 def _vary_colors(config: TrainConfig, rng: np.random.Generator, *images: Tensor) -> tuple[Tensor, ...]:
-    """Permute the channels and raise the saturation of images (..., 3, H, W) in [0, 1], of all of them alike."""
+    """Permute the channels and raise the saturation of images, all alike.
+
+    (..., 3, H, W) in [0, 1].
+    """
     settings = config.data
     if settings.permute_colors and rng.random() < settings.permute_colors:
         order = rng.permutation(3).tolist()

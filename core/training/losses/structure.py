@@ -1,4 +1,4 @@
-"""Losses of local structure: MS-SSIM, wavelet subbands, mean colors, and artifacts.
+"""Losses of local structure: MS-SSIM, wavelet subbands, mean color, artifacts.
 
 Images are (B, C, H, W) in [0, 1]; every loss is a scalar in float32, also for half-precision images.
 """

@@ -30,7 +30,7 @@ from steadyscale.core.api import stabilize_live_video
 from steadyscale.core.api.processing import _smoother_loader
 from steadyscale.core.api.report import VideoReport
 from steadyscale.core.api.run import VideoRun
-from steadyscale.core.bars import BarDetection
+from steadyscale.core.bars import FirstBars
 from steadyscale.core.jobs.folder import default_job_folder
 from steadyscale.core.jobs.run import JobResult
 from steadyscale.core.path.motion import Motion
@@ -181,7 +181,7 @@ def test_arguments_reach_the_measuring(function, calls):
     report = call(function)
     measured, planned = calls.one("measure_motion"), calls.one("plan_stabilization")
     assert (
-        measured["settings"] == planned["settings"] == StabilizeSettings(seconds=2, bars=BarDetection.NONE)
+        measured["settings"] == planned["settings"] == StabilizeSettings(seconds=2, bars=FirstBars(0, 0, 0, 0))
     )  # none found
     assert measured["mask"] is OWN[function]["mask"]
     assert planned["load_smoother"] is not None
@@ -198,7 +198,7 @@ def test_none_takes_the_default_settings(function, calls):
     if function is not stabilize_video:
         assert calls.one("upscale_operations")["settings"] == UpscaleSettings()
     if function is not upscale_video:
-        assert calls.one("plan_stabilization")["settings"] == StabilizeSettings(bars=BarDetection.NONE)
+        assert calls.one("plan_stabilization")["settings"] == StabilizeSettings(bars=FirstBars(0, 0, 0, 0))
 
 
 @pytest.mark.parametrize(

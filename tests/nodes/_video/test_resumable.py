@@ -144,14 +144,14 @@ def test_measured_motion_is_resumable(fake_host, clip_file, tmp_path, monkeypatc
     original, frames = short_segments.measure_motion, []
 
     def measured(clip, settings, **named):
-        def luma_frames(side, read=clip.luma_frames):
-            for luma in read(side):
+        def luma_range(*arguments, read=clip.luma_range):
+            for luma in read(*arguments):
                 frames.append(luma)
                 if len(frames) == 30:
                     raise KeyboardInterrupt
                 yield luma
 
-        clip.luma_frames = luma_frames
+        clip.luma_range = luma_range
         return original(clip, settings, segment_seconds=SECONDS, **named)
 
     def run(resumable=True):
