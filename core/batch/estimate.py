@@ -248,6 +248,8 @@ def read_rows(path: str | Path) -> list[dict[str, Any]]:
     path: one JSON object, or a line for each row. Each returned row also has `pixels`, of a frame, and `is_gpu`.
     Raises RowsError.
     """
+    from ...models.zoo.bundled import ALIASES
+
     try:
         lines = Path(path).read_text(encoding="utf-8").splitlines()
         rows = [cast("dict[str, Any]", json.loads(line)) for line in lines if line.strip()]
@@ -260,7 +262,8 @@ def read_rows(path: str | Path) -> list[dict[str, Any]]:
         width, _, height = str(row.get("size", "")).partition("x")
         if row.get("status", "ok") == "ok" and "network" in row and row.get("fps") and width.isdecimal():
             is_gpu = "cpu" not in str(row.get("device", "")).lower()
-            found.append({**row, "pixels": int(width) * int(height), "is_gpu": is_gpu})
+            network = ALIASES.get(str(row["network"]), row["network"])
+            found.append({**row, "network": network, "pixels": int(width) * int(height), "is_gpu": is_gpu})
     if not found:
         raise RowsError(f"{path}: there is no row with network, size and fps; write it with `steadyscale bench --json`")
     return found

@@ -121,7 +121,7 @@ def test_rows_of_another_machine_replace_the_network(calls, rows: Path, tmp_path
 
 def test_rows_without_the_network_end_the_estimate(calls, rows: Path, tmp_path: Path) -> None:
     task = ClipTask(str(make_video(tmp_path / "a.mp4", 4)), "a.mp4", "upscale", {"model": "steadyscale-4x"})
-    with pytest.raises(RowsError, match="the rows are of other, steadyscale-2x, not of steadyscale-4x"):
+    with pytest.raises(RowsError, match="the rows are of other, steadyscale-calm-2x, not of steadyscale-calm-4x"):
         estimate_batch([task], rows=rows)
     rows.write_text('{"block": "machine"}')
     with pytest.raises(RowsError, match="no row with network, size and fps"):
