@@ -57,8 +57,9 @@ def wavelet(pred: Tensor, target: Tensor) -> Tensor:
 
 
 def color(pred: Tensor, target: Tensor) -> Tensor:
-    """L1 distance of the mean colors of squares of 16 pixels, or of the whole image where that is smaller.
+    """L1 distance of the mean colors of squares of 16 pixels.
 
+    Of the whole image where that is smaller.
     The minimum of an L1 loss is a median, which lies beside the mean where errors are skewed, as in nearly black or
     saturated channels: the result then has another tint than the target.
     """
