@@ -59,9 +59,9 @@ def wavelet(pred: Tensor, target: Tensor) -> Tensor:
 def color(pred: Tensor, target: Tensor) -> Tensor:
     """L1 distance of the mean colors of squares of 16 pixels.
 
-    Of the whole image where that is smaller.
-    The minimum of an L1 loss is a median, which lies beside the mean where errors are skewed, as in nearly black or
-    saturated channels: the result then has another tint than the target.
+    An image with a side below 16 pixels is compared in squares of its shorter side. The minimum of an L1 loss is a
+    median, which lies beside the mean where errors are skewed, as in nearly black or saturated channels: the result
+    then has another tint than the target.
     """
     side = min(COLOR_WINDOW, *pred.shape[-2:])
     return F.avg_pool2d(_to_float32(pred) - _to_float32(target), side).abs().mean()

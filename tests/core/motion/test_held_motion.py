@@ -135,7 +135,7 @@ def clip_of(frames: Tensor) -> TensorClip:
 
 
 class CountedClip:
-    """A clip that counts the frames that are read of it, and those that it was told of."""
+    """A clip that counts the frames read from it and the frames announced for a second pass."""
 
     def __init__(self, clip: Clip) -> None:
         self.info, self.frames = clip.info, clip.frames
