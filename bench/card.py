@@ -68,8 +68,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from card_blocks import run_blocks, verdict
     from card_blocks.machine import describe_machine
     from card_blocks.session import Session
-    from steadyscale.core.runtime.device_names import resolve_device
-    from steadyscale.core.runtime.torch_threads import one_thread
+    from steadyscale.core.runtime.device.device_names import resolve_device
+    from steadyscale.core.runtime.threads.torch_threads import one_thread
 
     options = make_parser().parse_args(arguments)
     logging.basicConfig(level=logging.WARNING, format="%(message)s")

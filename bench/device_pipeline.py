@@ -26,7 +26,7 @@ import simulated_gpu
 from steadyscale.core.clip import ClipInfo
 from steadyscale.core.pipeline.pipeline import Pipeline
 from steadyscale.core.pipeline.upscale_op import UpscaleOp
-from steadyscale.core.runtime.prefetch import write_behind
+from steadyscale.core.runtime.threads.prefetch import write_behind
 from steadyscale.core.upscaling.benchmark import describe_machine
 from steadyscale.core.video.encode.device_planes import PlaneDownloader
 from steadyscale.core.video.encode.output_format import OutputFormat

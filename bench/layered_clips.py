@@ -17,7 +17,7 @@ import numpy as np
 from hard_clips import FPS, HEIGHT, WIDTH, HardClip, make_scene, render
 from numpy.typing import NDArray
 from steadyscale.core import geometry
-from steadyscale.core.path.border import Border, with_border_zoom
+from steadyscale.core.crop.border import Border, with_border_zoom
 from steadyscale.core.path.trajectory import Correction
 from steadyscale.core.warping.sampling_map import sampling_map
 

@@ -27,12 +27,12 @@ import numpy as np
 import torch
 from steadyscale.core import VideoClip, estimate_motion, flow_model, geometry
 from steadyscale.core.clip import ClipInfo
-from steadyscale.core.path.smooth import Smoothing
-from steadyscale.core.path.smoothers.gaussian import gaussian
-from steadyscale.core.path.smoothers.kalman import kalman, kalman_lagged
-from steadyscale.core.path.smoothers.whittaker import whittaker
-from steadyscale.core.path.stabilize import plan_correction
 from steadyscale.core.path.trajectory import Trajectory
+from steadyscale.core.smoothing.smooth import Smoothing
+from steadyscale.core.smoothing.smoothers.gaussian import gaussian
+from steadyscale.core.smoothing.smoothers.kalman import kalman, kalman_lagged
+from steadyscale.core.smoothing.smoothers.whittaker import whittaker
+from steadyscale.core.smoothing.stabilize import plan_correction
 from steadyscale.core.training.smoother.losses import fidelity, temporal
 from steadyscale.core.training.smoother.measured_paths import shot_paths
 from steadyscale.core.training.smoother.synthetic_paths import ASPECT, PathKind, camera_path

@@ -43,10 +43,10 @@ from hard_clips import HEIGHT as HARD_HEIGHT
 from hard_clips import WIDTH as HARD_WIDTH
 from layered_clips import LAYERED_KINDS, LayeredClip
 from steadyscale.core import ClipInfo, Correction, Hold, Motion, TensorClip, geometry
+from steadyscale.core.crop.zoom import zooms_to_fill
 from steadyscale.core.metrics import jitter
-from steadyscale.core.motion.held_motion import hold_motion
-from steadyscale.core.path.mesh_smooth import MeshWarp
-from steadyscale.core.path.zoom import zooms_to_fill
+from steadyscale.core.motion.held.held_motion import hold_motion
+from steadyscale.core.smoothing.mesh_smooth import MeshWarp
 from steadyscale.core.stabilize import StabilizeSettings, correct_motion, measure_motion
 from steadyscale.core.video.open import open_clip
 from steadyscale.core.warping.sampling_map import sampling_maps

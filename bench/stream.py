@@ -47,9 +47,9 @@ from steadyscale.core import (
     warp,
     write_video,
 )
-from steadyscale.core.runtime.accelerator import accelerator_for
-from steadyscale.core.runtime.device_names import resolve_device
-from steadyscale.core.runtime.prefetch import prefetch
+from steadyscale.core.runtime.device.accelerator import accelerator_for
+from steadyscale.core.runtime.device.device_names import resolve_device
+from steadyscale.core.runtime.threads.prefetch import prefetch
 from steadyscale.core.upscaling.resize import resize
 from steadyscale.models import load_upscaler
 from steadyscale.models.zoo import zoo

@@ -10,7 +10,7 @@ from typing import Any
 from ..core.bars import BarDetection, Bars
 from ..core.clip import ClipError, parse_fps
 from ..core.lens import Lens, LensDetection, parse_lens
-from ..core.motion.readout_time import RollingShutter
+from ..core.motion.camera.readout_time import RollingShutter
 
 
 def add_enum_option(

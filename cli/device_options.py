@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from ..core.runtime.device_names import AUTO
+from ..core.runtime.device.device_names import AUTO
 from ..core.upscaling.settings import Engine, Precision, Tiling, UpscaleSettings
 from .arg_types import add_enum_option, positive_int
 

@@ -8,8 +8,8 @@ from typing import Any
 
 from ..core.jobs.segments import SEGMENT_SECONDS
 from ..core.video.decode.corruption import OnDamage
-from ..core.video.decode.demux import MAX_PIXELS
 from ..core.video.decode.hwaccel import HWACCELS
+from ..core.video.decode.packets.demux import MAX_PIXELS
 from ..core.video.encode.codecs import CODECS, ENCODERS, Encoding
 from .arg_types import add_enum_option, frame_rate, positive_float
 from .device_options import add_device_option

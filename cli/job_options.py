@@ -9,7 +9,7 @@ from typing import Any
 from ..core.api import ShardReport, VideoReport, join_job, measure_job, plan_job, run_shard
 from ..core.clip import ClipError
 from ..core.jobs.scheduler import scheduled_shard
-from ..core.runtime.device_names import AUTO as DEVICE_AUTO
+from ..core.runtime.device.device_names import AUTO as DEVICE_AUTO
 from .arg_types import positive_int
 from .console import print_report
 from .io_options import run_options

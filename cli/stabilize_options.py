@@ -5,15 +5,15 @@ from __future__ import annotations
 import argparse
 from dataclasses import asdict
 
+from ..core.crop.border import Border
 from ..core.hold import Hold, Region, RegionMask
 from ..core.lens import LENSES
-from ..core.motion.flow import FlowMethod
-from ..core.motion.telemetry import Telemetry
-from ..core.path.border import Border
-from ..core.path.keyframes import read_keyframes
-from ..core.path.mesh_smooth import MeshWarp
-from ..core.path.smooth import Smoothing
-from ..core.path.strength import AXIS_LABELS, Strength
+from ..core.motion.camera.telemetry import Telemetry
+from ..core.motion.optical_flow.flow import FlowMethod
+from ..core.smoothing.keyframes import read_keyframes
+from ..core.smoothing.mesh_smooth import MeshWarp
+from ..core.smoothing.smooth import Smoothing
+from ..core.smoothing.strength import AXIS_LABELS, Strength
 from ..core.stabilize import StabilizeSettings
 from .arg_types import add_enum_option, bars, lens, positive_float, readout_time, unit_float, whole_number, zoom_factor
 
@@ -168,6 +168,6 @@ def stabilize_settings(args: argparse.Namespace) -> StabilizeSettings:
 def _read_region(text: str | None) -> Region | RegionMask | None:
     if text is None:
         return None
-    from ..core.motion.masks import read_region  # imports torch
+    from ..core.motion.held.masks import read_region  # imports torch
 
     return read_region(text)

@@ -48,7 +48,7 @@ def warping_error(first: Frames, second: Frames, flow: Tensor) -> NDArray[np.flo
     """
     import torch
 
-    from .motion.consistency import backward_warp
+    from .motion.optical_flow.consistency import backward_warp
 
     _, _, height, width = first.shape
     y, x = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")

@@ -7,9 +7,9 @@ from dataclasses import replace
 import numpy as np
 
 from . import geometry
+from .crop.zoom import attenuate_correction, slice_correction
 from .metrics import jitter
 from .path.trajectory import Correction
-from .path.zoom import attenuate_correction, slice_correction
 
 GUARD_SECONDS = 0.5  # of `metrics.jitter`: oscillations above about 0.75 Hz count
 GUARD_FRAMES = 250  # at most so many frames of a shot are evaluated, evenly spaced

@@ -11,13 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .bars import NO_BARS, Bars
+from .crop.border import Border, border_zooms
+from .crop.zoom import zooms_to_fill
 from .geometry import Matrices
 from .hold import Hold
 from .metrics import jitter
-from .path.border import Border, border_zooms
 from .path.motion import Motion
 from .path.trajectory import Correction, Trajectory, is_reliable
-from .path.zoom import zooms_to_fill
 
 JITTER_SECONDS = 0.5  # of `metrics.jitter`: oscillations above about 0.75 Hz count
 JITTER_FRAMES = 500  # at most so many frames of a clip are evaluated, evenly spaced

@@ -8,16 +8,16 @@ from typing import NamedTuple
 from comfy_api.latest import io
 from torch import Tensor
 
+from ..core.crop.border import Border
 from ..core.hold import Hold, Region, RegionMask
 from ..core.lens import LENSES, MAX_FOV, Lens, LensDetection, parse_lens
+from ..core.motion.camera.readout_time import RollingShutter
+from ..core.motion.camera.telemetry import Telemetry
 from ..core.motion.estimate import WORKING_SIDE
-from ..core.motion.flow import FlowMethod
-from ..core.motion.readout_time import RollingShutter
-from ..core.motion.telemetry import Telemetry
-from ..core.path.border import Border
-from ..core.path.mesh_smooth import MeshWarp
-from ..core.path.smooth import Smoothing
-from ..core.path.strength import AXIS_LABELS
+from ..core.motion.optical_flow.flow import FlowMethod
+from ..core.smoothing.mesh_smooth import MeshWarp
+from ..core.smoothing.smooth import Smoothing
+from ..core.smoothing.strength import AXIS_LABELS
 from ..core.stabilize import StabilizeSettings
 from ..core.upscaling.settings import OutputSize, Precision, UpscaleSettings
 from ..models.zoo.bundled import DEFAULT_2X, DEFAULT_4X, MAX_FACTOR_2X

@@ -6,10 +6,10 @@ from comfy_api.latest import Input, io
 from torch import Tensor
 
 from ..core.clip import ClipError
-from ..core.path.border import Border
+from ..core.crop.border import Border
 from ..core.path.trajectory import Correction as CorrectionValue
-from ..core.path.transfer import TransferMode, transfer, undo
 from ..core.pipeline.warp_op import WarpOp
+from ..core.smoothing.transfer import TransferMode, transfer, undo
 from . import _shared_inputs as shared
 from ._comfy.adapter import CorrectionType, ImageOrVideoType, combo_options
 from ._comfy.check_links import check_links

@@ -10,7 +10,7 @@ from comfy_api.latest import Input, io
 from torch import Tensor, nn
 
 from ..core.clip import ClipError
-from ..core.runtime.atomic_write import temp_path
+from ..core.runtime.files.atomic_write import temp_path
 from ..core.training.data.sources import TrainingSources
 from ..core.training.evaluate.compare_models import compare_models, make_lr_pairs
 from ..core.training.loop.export import export

@@ -5,13 +5,13 @@ from __future__ import annotations
 from comfy_api.latest import Input, io, ui
 from torch import Tensor
 
+from ..core.crop.border import Border
 from ..core.lens import LensDetection
-from ..core.motion.readout_time import RollingShutter
-from ..core.path.border import Border
-from ..core.path.keyframes import parse_keyframes
-from ..core.path.smooth import Smoothing
+from ..core.motion.camera.readout_time import RollingShutter
 from ..core.pipeline.upscale_operations import upscale_operations
 from ..core.pipeline.warp_op import WarpOp
+from ..core.smoothing.keyframes import parse_keyframes
+from ..core.smoothing.smooth import Smoothing
 from ..core.stabilize import StabilizeSettings
 from ..core.upscaling.settings import UpscaleSettings
 from ..core.upscaling.upscale import ImageModel

@@ -6,9 +6,9 @@ import torch
 from comfy_api.latest import Input, io, ui
 from torch import Tensor
 
-from ..core.motion.flow import FlowMethod, FlowModel
-from ..core.motion.readout_time import RollingShutter
-from ..core.motion.telemetry import Telemetry
+from ..core.motion.camera.readout_time import RollingShutter
+from ..core.motion.camera.telemetry import Telemetry
+from ..core.motion.optical_flow.flow import FlowMethod, FlowModel
 from ..core.stabilize import StabilizeSettings, measure_motion, with_known_bars
 from ..core.visualize.plots import flow_to_image
 from . import _shared_inputs as shared

@@ -9,9 +9,9 @@ from comfy_api.latest import Input, io, ui
 from torch import Tensor
 
 from ..core.clip import ClipError
+from ..core.crop.border import Border
 from ..core.motion.estimate import downscale_luma
-from ..core.motion.flow import FlowMethod, flow_model
-from ..core.path.border import Border
+from ..core.motion.optical_flow.flow import FlowMethod, flow_model
 from ..core.path.motion import Motion
 from ..core.path.trajectory import Correction as CorrectionValue
 from ..core.path.trajectory import Trajectory, correction

@@ -11,7 +11,7 @@ from comfy_api.latest import io
 from torch import nn
 
 from ..core.clip import ClipError
-from ..core.runtime.atomic_write import temp_path
+from ..core.runtime.files.atomic_write import temp_path
 from ..core.training.loop.export import export
 from ..core.upscaling.upscale import ImageModel, upscale
 from ..models import WeightsError, load_upscaler

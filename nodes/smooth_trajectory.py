@@ -7,11 +7,11 @@ import os
 from comfy_api.latest import io, ui
 
 from ..core.clip import ClipError
-from ..core.path.border import Border
-from ..core.path.keyframes import has_value, parse_keyframes
+from ..core.crop.border import Border
 from ..core.path.motion import Motion
-from ..core.path.smooth import Smoothing
-from ..core.path.strength import Strength
+from ..core.smoothing.keyframes import has_value, parse_keyframes
+from ..core.smoothing.smooth import Smoothing
+from ..core.smoothing.strength import Strength
 from ..core.stabilize import StabilizeSettings
 from . import _shared_inputs as shared
 from ._comfy.adapter import CorrectionType, FlowType

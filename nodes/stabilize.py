@@ -5,16 +5,16 @@ from __future__ import annotations
 from comfy_api.latest import Input, io, ui
 from torch import Tensor
 
+from ..core.crop.border import Border
 from ..core.lens import LensDetection
-from ..core.motion.flow import FlowMethod
-from ..core.motion.readout_time import RollingShutter
-from ..core.motion.telemetry import Telemetry
-from ..core.path.border import Border
-from ..core.path.keyframes import parse_keyframes
-from ..core.path.mesh_smooth import MeshWarp
-from ..core.path.smooth import Smoothing
-from ..core.path.strength import Strength
+from ..core.motion.camera.readout_time import RollingShutter
+from ..core.motion.camera.telemetry import Telemetry
+from ..core.motion.optical_flow.flow import FlowMethod
 from ..core.pipeline.warp_op import WarpOp
+from ..core.smoothing.keyframes import parse_keyframes
+from ..core.smoothing.mesh_smooth import MeshWarp
+from ..core.smoothing.smooth import Smoothing
+from ..core.smoothing.strength import Strength
 from ..core.stabilize import StabilizeSettings
 from . import _shared_inputs as shared
 from ._comfy.adapter import CorrectionType, ImageOrVideoType, show_output

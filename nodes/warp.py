@@ -5,7 +5,7 @@ from __future__ import annotations
 from comfy_api.latest import Input, io
 from torch import Tensor
 
-from ..core.path.border import Border
+from ..core.crop.border import Border
 from ..core.path.trajectory import Correction as CorrectionValue
 from ..core.pipeline.warp_op import WarpOp
 from . import _shared_inputs as shared

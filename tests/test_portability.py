@@ -17,7 +17,7 @@ PRODUCT = [
 ]
 GUARDED = {
     ("core/batch/local_executor.py", "os.sched_getaffinity"): "after hasattr",
-    ("core/runtime/folder_lock.py", "fcntl"): "inside try, with the case of ImportError",
+    ("core/runtime/files/folder_lock.py", "fcntl"): "inside try, with the case of ImportError",
     ("core/runtime/peak_memory.py", "resource"): "inside try, with the case of ImportError",
 }
 FORBIDDEN = {"os": without_posix.OS_NAMES, "signal": without_posix.SIGNAL_NAMES}

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from steadyscale.core.runtime.accelerator import Accelerator
+from steadyscale.core.runtime.device.accelerator import Accelerator
 from steadyscale.models import RRDBNet
 from torch import Tensor, nn
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 import torch
-from steadyscale.core.runtime.accelerator import accelerator_for, is_out_of_memory
+from steadyscale.core.runtime.device.accelerator import accelerator_for, is_out_of_memory
 from steadyscale.core.upscaling.benchmark import describe_machine
 from steadyscale.core.upscaling.model.precision import ComputeMode
 

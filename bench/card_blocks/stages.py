@@ -63,7 +63,7 @@ class _PlaneSteps:
     format = "yuv420p"
 
     def __init__(self, session: Session, module: nn.Module, variant: Variant, width: int, height: int) -> None:
-        from steadyscale.core.runtime.transfer import Uploader, download
+        from steadyscale.core.runtime.device.transfer import Uploader, download
         from steadyscale.core.video.planes.layout import layout_for
         from steadyscale.core.video.planes.rgb_conversion import planes_to_rgb, rgb_to_planes
 

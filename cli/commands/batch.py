@@ -11,7 +11,7 @@ from ...core.batch.clip_list import read_clip_list
 from ...core.batch.run import BatchProgress, run_batch
 from ...core.batch.tasks import OPERATIONS, ClipTask
 from ...core.clip import ClipError
-from ...core.runtime.device_names import resolve_devices
+from ...core.runtime.device.device_names import resolve_devices
 from ..arg_types import positive_float, positive_int
 from ..console import print_report
 from ..device_options import add_device_option

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from ...core.runtime.device_names import resolve_device
+from ...core.runtime.device.device_names import resolve_device
 from ..arg_types import frame_size, positive_int
 from ..console import print_report
 from ..device_options import add_device_option, add_inference_options, inference_settings

@@ -11,7 +11,7 @@ from ...core.api.processing import UPSCALE
 from ...core.batch.recipes import JobCommands, kubernetes_manifest, slurm_script
 from ...core.batch.tasks import OPERATIONS
 from ...core.clip import ClipError
-from ...core.runtime.device_names import AUTO
+from ...core.runtime.device.device_names import AUTO
 from ...core.storage.location import is_url, parse_location
 from ...core.video.images.sequence_paths import is_image_sequence
 from ..arg_types import positive_int

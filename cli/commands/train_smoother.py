@@ -23,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    from ...core.runtime.torch_threads import one_thread
+    from ...core.runtime.threads.torch_threads import one_thread
     from ...core.training import PathTrainConfig, train_path_net
     from ..training_progress import show_path_progress
 

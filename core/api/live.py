@@ -14,17 +14,17 @@ from ..bars import Bars
 from ..clip import ClipError, Frames
 from ..hold import Hold
 from ..lens import Lens
-from ..motion.flow import flow_model
-from ..motion.readout_time import RollingShutter
-from ..motion.telemetry import Telemetry
+from ..motion.camera.readout_time import RollingShutter
+from ..motion.camera.telemetry import Telemetry
+from ..motion.optical_flow.flow import flow_model
 from ..path.even_time import FrameClock
-from ..path.smooth import Smoothing
-from ..runtime.device_names import resolve_device
+from ..runtime.device.device_names import resolve_device
 from ..runtime.peak_memory import peak_memory_mb
+from ..smoothing.smooth import Smoothing
 from ..stabilize import StabilizeSettings
 from ..video.decode.corruption import CorruptionReport, OnDamage
-from ..video.decode.demux import MAX_PIXELS
 from ..video.decode.live_source import LiveSource, open_live_source
+from ..video.decode.packets.demux import MAX_PIXELS
 from ..video.encode.codecs import Encoding
 from ..video.encode.writer import write_video
 from ..video.encode.y4m_pipe import write_y4m

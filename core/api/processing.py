@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from ..clip import ClipError, is_same_aspect
-from ..motion.gray_frame import Masks
-from ..motion.telemetry import Telemetry, gyro_of
-from ..path.smooth import Smoother
+from ..motion.camera.telemetry import Telemetry, gyro_of
+from ..motion.optical_flow.gray_frame import Masks
 from ..path.trajectory import Correction
 from ..pipeline.estimate import check_memory
 from ..pipeline.operation import Operation
 from ..pipeline.pipeline import Pipeline
 from ..pipeline.warp_op import WarpOp
+from ..smoothing.smooth import Smoother
 from ..stabilization_report import StabilizationReport, report_stabilization
 from ..stabilize import SmootherLoader, StabilizeSettings, measure_motion, plan_stabilization, with_known_bars
 from ..upscaling.settings import UpscaleSettings, UpscaleStats
@@ -129,7 +129,7 @@ def _plan_stabilization(
 ) -> tuple[WarpOp, StabilizationReport]:
     """Measure the source, or read what an earlier run of the job measured."""
     if isinstance(mask, (str, Path)):
-        from ..motion.masks import read_masks
+        from ..motion.held.masks import read_masks
 
         mask = read_masks(mask)
     settings = with_known_bars(settings, run.pipeline)

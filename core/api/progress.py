@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeVar, cast
 from ..clip import Clip, ClipInfo, Frames
 from ..motion.estimate import luma_frames, luma_range
 from ..motion.frame_times import frame_times
-from ..motion.gray_frame import Plane
+from ..motion.optical_flow.gray_frame import Plane
 from .report import Progress, ProgressCallback
 
 if TYPE_CHECKING:

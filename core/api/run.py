@@ -13,15 +13,15 @@ from typing import TYPE_CHECKING, TypeAlias, cast
 from ..clip import Clip, ClipError, Frames, parse_fps
 from ..pipeline.estimate import check_memory, with_estimate
 from ..pipeline.pipeline import Pipeline
-from ..runtime.device_names import resolve_devices
+from ..runtime.device.device_names import resolve_devices
 from ..runtime.peak_memory import peak_memory_mb
 from ..stabilization_report import StabilizationReport
 from ..storage.copies import local_source, local_target
 from ..storage.location import ObjectUrl, is_url, parse_location
 from ..upscaling.settings import UpscaleStats
-from ..video.decode import demux
 from ..video.decode.corruption import CorruptionReport, OnDamage
 from ..video.decode.hwaccel import check_hwaccel
+from ..video.decode.packets import demux
 from ..video.decode.timestamps import TimeRange
 from ..video.decode.video_clip import VideoClip
 from ..video.encode.codecs import Encoding
@@ -35,7 +35,7 @@ from .progress import ProgressTracker
 from .report import ProgressCallback, VideoReport
 
 if TYPE_CHECKING:
-    from ..jobs.folder import Job
+    from ..jobs.state.folder import Job
 
 Source: TypeAlias = str | Path | Clip
 
@@ -203,7 +203,7 @@ def open_run(command: str, source: Source, target: str | Path, options: RunOptio
         clip, file = _open_source(source, path, options)
         job = None
         if options.is_resumable and file is not None:
-            from ..jobs.folder import default_job_folder, open_job
+            from ..jobs.state.folder import default_job_folder, open_job
 
             folder = options.job or default_job_folder(output)
             job = stack.enter_context(open_job(folder, file, _time_range(clip)))
@@ -211,7 +211,7 @@ def open_run(command: str, source: Source, target: str | Path, options: RunOptio
         run = VideoRun(command, path, options, clip, job, start, names)
         yield run
     if run.leaves_job and job is not None:  # The result has been sent.
-        from ..jobs.folder import remove_job
+        from ..jobs.state.folder import remove_job
 
         remove_job(job.location)
 

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 
 from ..clip import Clip
 from ..jobs.segments import SEGMENT_SECONDS
-from ..motion.gray_frame import Masks
+from ..motion.optical_flow.gray_frame import Masks
 from ..stabilize import StabilizeSettings
 from ..upscaling.settings import UpscaleSettings
 from ..video.decode.corruption import OnDamage
-from ..video.decode.demux import MAX_PIXELS
+from ..video.decode.packets.demux import MAX_PIXELS
 from ..video.encode.codecs import Encoding
 from .processing import Processing, build_pipeline
 from .report import ProgressCallback, VideoReport
@@ -140,7 +140,7 @@ def stabilize_video(
     with open_run("stabilize", source, target, options) as run, ExitStack() as stack:
         built = build_pipeline(run, processing)
         if run.needs_rgb(built.pipeline):
-            from ..runtime.torch_threads import one_thread
+            from ..runtime.threads.torch_threads import one_thread
 
             # OpenCV, the decoder and the encoder do the work: more threads of torch would only spin beside them.
             stack.enter_context(one_thread())

@@ -200,7 +200,7 @@ def measure_rates(
 
     rows: as `read_rows` returns them, for the time of the network.
     """
-    from ..runtime.device_names import resolve_devices
+    from ..runtime.device.device_names import resolve_devices
 
     on_gpu = task.operation != "stabilize" and resolve_devices(device) != "cpu"
     arguments, network_seconds = dict(task.arguments), 0.0
@@ -330,7 +330,7 @@ class _Resize:
 
 
 def _open(task: ClipTask, path: Path) -> Clip:
-    from ..video.decode.demux import MAX_PIXELS
+    from ..video.decode.packets.demux import MAX_PIXELS
     from ..video.open import open_clip
 
     arguments = task.arguments

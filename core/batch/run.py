@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 from ..api.report import Progress
 from ..clip import ClipError
 from ..runtime.error_line import error_line
-from ..runtime.folder_lock import folder_lock
+from ..runtime.files.folder_lock import folder_lock
 from ..storage.location import Location, ObjectUrl, is_url, parse_location
 from ..storage.object_storage import ObjectStorage
 from ..video.open import check_name

@@ -53,7 +53,7 @@ def _run(task: Task, device: str, progress: TaskProgress | None) -> TaskResult:
 
 def _sharded_info(task: PlanTask) -> ClipInfo | None:
     """Properties of a clip that is long enough for shards, and written to one file."""
-    from ..video.decode.demux import MAX_PIXELS
+    from ..video.decode.packets.demux import MAX_PIXELS
     from ..video.images.sequence_paths import is_image_sequence
     from ..video.open import open_clip
 

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from ...models import Upscaler
 from ..metrics import warping_error
-from ..motion.flow import FlowMethod, flow_model
-from ..runtime.torch_threads import one_thread
+from ..motion.optical_flow.flow import FlowMethod, flow_model
+from ..runtime.threads.torch_threads import one_thread
 from ..training.evaluate.metrics import make_lr_pair, round_to_8bit, score
 from .fidelity import Fidelity, TeacherComparison, load_feature_distance
 

@@ -18,7 +18,7 @@ from torch import nn
 from ...models import RRDBNet, SRVGGNetCompact, load_upscaler
 from ...models.arch.separable import SeparableSRVGG, to_dense, to_separable
 from ...models.zoo import zoo
-from ..runtime.atomic_write import temp_path
+from ..runtime.files.atomic_write import temp_path
 from ..training.errors import TrainingError
 from ..training.evaluate.metrics import bicubic, score
 from ..training.loop.export import export

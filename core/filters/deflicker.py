@@ -17,13 +17,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..clip import ClipError, ClipInfo, Frames, all_finite
-from ..motion.consistency import backward_warp, forward_backward_confidence, photometric_confidence
+from ..crop.border import Border
 from ..motion.estimate import WORKING_SIDE
-from ..motion.flow import FlowModel, luma
-from ..path.border import Border
-from ..runtime.accelerator import Accelerator, accelerator_for
+from ..motion.optical_flow.consistency import backward_warp, forward_backward_confidence, photometric_confidence
+from ..motion.optical_flow.flow import FlowModel, luma
+from ..runtime.device.accelerator import Accelerator, accelerator_for
+from ..runtime.device.transfer import download, upload_array, with_cpu_fallback
 from ..runtime.optional_cv2 import optional_opencv
-from ..runtime.transfer import download, upload_array, with_cpu_fallback
 from ..shots import are_unrelated, is_cut
 from ..upscaling.settings import DEFAULT_DEFLICKER_STRENGTH
 from ..warping.remap import make_remapper

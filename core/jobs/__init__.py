@@ -2,6 +2,6 @@
 
 By one process that resumes, or by several on many machines.
 
-In reading order: fingerprint, job_files, layout, folder, segments, motion_pieces, motion_cache, render, plan, claims,
-shard, scheduler, concat, join, run.
+In reading order: state/, segments, motion_pieces, motion_cache, render, plan, claims, shard, scheduler, concat, join,
+run.
 """

@@ -18,8 +18,8 @@ from threading import Event, Thread
 from typing import Any
 from uuid import uuid4
 
-from .layout import JobFolder
 from .plan import JobPlan
+from .state.layout import JobFolder
 
 log = logging.getLogger(__name__)
 

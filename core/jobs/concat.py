@@ -16,7 +16,7 @@ from av.video.stream import VideoStream
 
 from ..clip import ClipError
 from ..runtime.typed_av import mux
-from ..video.decode import demux
+from ..video.decode.packets import demux
 from ..video.decode.timestamps import Timestamps
 from ..video.encode.codecs import Container, open_output
 from ..video.encode.matroska_aspect import reserve_display_size, write_display_size

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from ..clip import ClipError
-from ..runtime.atomic_write import atomic_path, fsync_folder
+from ..runtime.files.atomic_write import atomic_path, fsync_folder
 from ..video.encode.codecs import container_for
 from ..video.verify.verify import VerificationError, verify_output
 from .concat import Segment, concat_segments, hash_video_packets
-from .layout import JOINED, PLAN, JobFolder
 from .plan import JobPlan, decode_plan, encode_plan
 from .shard import finished_parts
+from .state.layout import JOINED, PLAN, JobFolder
 
 _MAX_LISTED = 20  # missing pieces that a message lists
 

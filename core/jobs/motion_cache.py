@@ -10,16 +10,16 @@ from typing import NamedTuple
 from ..clip import Clip
 from ..lens import Lens
 from ..motion.estimate import WORKING_SIDE, luma_range
-from ..motion.flow import FlowModel
+from ..motion.fit.pose_graph import solve_pose_graph
 from ..motion.frame_times import frame_times
-from ..motion.gray_frame import Masks
-from ..motion.pose_graph import solve_pose_graph
-from ..motion.transitions import resolve_transitions
+from ..motion.optical_flow.flow import FlowModel
+from ..motion.optical_flow.gray_frame import Masks
+from ..motion.transitions.transitions import resolve_transitions
 from ..path.motion import Motion
 from ..runtime.typed_torch import from_numpy
-from .folder import Job, with_resume_hint
 from .motion_pieces import MotionPieces
 from .segments import SEGMENT_SECONDS, FrameReader
+from .state.folder import Job, with_resume_hint
 
 log = logging.getLogger(__name__)
 

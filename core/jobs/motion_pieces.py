@@ -18,16 +18,16 @@ from numpy.typing import NDArray
 
 from ..clip import ClipInfo
 from ..lens import Lens
-from ..motion.background_prior import ALL_INLIERS, InlierMap
 from ..motion.estimate import LINK_FRAMES, estimate_from_luma
-from ..motion.flow import FlowModel
-from ..motion.gray_frame import Masks
-from ..motion.transitions import THUMBNAIL
+from ..motion.fit.background_prior import ALL_INLIERS, InlierMap
+from ..motion.optical_flow.flow import FlowModel
+from ..motion.optical_flow.gray_frame import Masks
+from ..motion.transitions.transitions import THUMBNAIL
 from ..path.mesh import MESH_SHAPE
 from ..path.motion import Motion
-from .folder import Job
-from .layout import JobFolder
 from .segments import FrameReader, split_clip
+from .state.folder import Job
+from .state.layout import JobFolder
 
 AnyFloat = TypeVar("AnyFloat", np.float32, np.float64)
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from ..clip import ClipError, ClipInfo, Frames, clip_bit_depth
-from ..path.border import Border
+from ..crop.border import Border
 from ..path.serialize import load_path, save_path
 from ..path.trajectory import Correction
 from ..pipeline.pipeline import Pipeline
@@ -32,12 +32,12 @@ from ..video.decode.timestamps import TimeRange, Timestamps
 from ..video.encode.codecs import Encoding, codec_for, codec_name, container_for
 from ..video.encode.hardware_encoders import choose_encoder
 from ..video.encode.output_format import OutputFormat, probe_format
-from .fingerprint import software_versions
-from .folder import Job
-from .job_files import remove_earlier_segments
-from .layout import PLAN, JobFolder
 from .render import render_pieces
 from .segments import split_clip
+from .state.fingerprint import software_versions
+from .state.folder import Job
+from .state.job_files import remove_earlier_segments
+from .state.layout import PLAN, JobFolder
 
 log = logging.getLogger(__name__)
 

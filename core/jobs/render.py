@@ -9,7 +9,7 @@ from itertools import islice
 from ..clip import Clip, Frames
 from ..pipeline.pipeline import Pipeline
 from ..pipeline.slicing import render_piece, source_range, unbatch
-from ..runtime.prefetch import prefetch
+from ..runtime.threads.prefetch import prefetch
 from ..video.decode.timestamps import Timestamps
 from ..video.decode.video_clip import VideoClip
 from .segments import FrameReader

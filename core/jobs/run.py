@@ -23,12 +23,12 @@ from ..video.decode.video_clip import VideoClip
 from ..video.encode.codecs import Encoding
 from ..video.images.sequence_paths import is_image_sequence
 from ..video.open import check_target
-from .folder import Job, with_resume_hint
 from .join import complete_parts, join_parts
-from .layout import JobFolder
 from .plan import JobPlan, make_plan, with_planned_warps, with_stats
 from .segments import SEGMENT_SECONDS
 from .shard import ProgressStage, compute_pieces, finished_parts
+from .state.folder import Job, with_resume_hint
+from .state.layout import JobFolder
 
 log = logging.getLogger(__name__)
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from ..clip import ClipError, Frames
 from ..pipeline.pipeline import Pipeline
-from ..runtime.prefetch import chain_first
+from ..runtime.threads.prefetch import chain_first
 from ..storage.object_storage import StorageError
 from ..upscaling.settings import UpscaleStats
 from ..video.decode.corruption import CorruptionReport
@@ -23,9 +23,9 @@ from ..video.encode.writer import write_video
 from ..video.verify.verify import verify_output
 from .claims import CLAIM_TIMEOUT, MAX_ATTEMPTS, Claims, count_failures, last_error, record_failure
 from .concat import check_segment
-from .layout import CLAIMS, JobFolder
 from .plan import JobPlan, slice_timestamps, upscale_ops
 from .render import render_pieces
+from .state.layout import CLAIMS, JobFolder
 
 log = logging.getLogger(__name__)
 

@@ -1,6 +1,6 @@
 """Pass 1: estimate the camera motion between neighboring frames.
 
-In reading order: gray_frame, correspondences, farneback, klt and flow measure point motion; homography,
-background_prior and subpixel fit the camera motion; stillness recognizes a camera at rest; estimate processes a clip,
-pose_graph finds its wrong steps; readout_time and consistency use the result.
+In reading order: optical_flow/ measures the motion of points, fit/ the motion of the camera, camera/ its shutter, lens
+and gyroscope, transitions/ finds dissolves and fades; estimate processes a clip, bar_detection, bar_changes and
+lens_view prepare its frames, held/ measures a layer or a subject instead.
 """

@@ -20,20 +20,20 @@ from ..clip import Clip, ClipError, ClipInfo, Frames
 from ..path.mesh import MeshOffsets, quantize
 from ..path.motion import Motion
 from ..runtime.optional_cv2 import optional_opencv
-from ..runtime.prefetch import prefetch
+from ..runtime.threads.prefetch import prefetch
 from ..shots import MIN_SCENE_CORRELATION, is_cut, is_duplicate, is_screen
-from .background_prior import ALL_INLIERS, InlierMap, apply_inlier_map, update_inlier_map
-from .correspondences import Correspondences, sample_flow
-from .flow import LUMA_WEIGHTS, FlowMethod, FlowModel, flow_between_planes, flow_model, luma
+from .camera.lens_estimate import NO_BOW, fit_bow
+from .fit.background_prior import ALL_INLIERS, InlierMap, apply_inlier_map, update_inlier_map
+from .fit.homography import fit_homography
+from .fit.mesh_residuals import are_visible, no_residuals, vertex_residuals
+from .fit.pose_graph import MIN_AGREEMENT, UNKNOWN, solve_pose_graph
+from .fit.stillness import is_small, is_still
+from .fit.subpixel import align, step_evidence
 from .frame_times import frame_times
-from .gray_frame import GrayFrame, Masks, Plane, mask_of
-from .homography import fit_homography
-from .lens_estimate import NO_BOW, fit_bow
-from .mesh_residuals import are_visible, no_residuals, vertex_residuals
-from .pose_graph import MIN_AGREEMENT, UNKNOWN, solve_pose_graph
-from .stillness import is_small, is_still
-from .subpixel import align, step_evidence
-from .transitions import resolve_transitions, thumbnail
+from .optical_flow.correspondences import Correspondences, sample_flow
+from .optical_flow.flow import LUMA_WEIGHTS, FlowMethod, FlowModel, flow_between_planes, flow_model, luma
+from .optical_flow.gray_frame import GrayFrame, Masks, Plane, mask_of
+from .transitions.transitions import resolve_transitions, thumbnail
 
 if TYPE_CHECKING:
     from ..video.decode.timestamps import Timestamps

@@ -23,7 +23,7 @@ from ..path.ray_camera import RayCamera
 from ..runtime.optional_cv2 import optional_opencv
 from .estimate import luma_frames, luma_range, second_pass
 from .frame_times import frame_times
-from .gray_frame import Masks, Plane
+from .optical_flow.gray_frame import Masks, Plane
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

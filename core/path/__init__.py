@@ -1,5 +1,4 @@
-"""Camera paths: trajectories, smoothing, zoom and corrections, without pixels.
+"""Camera paths as numbers, without pixels: motions, trajectories, corrections.
 
-In reading order: motion, rolling_shutter, trajectory, strength, zoom, crop_qp, border, smoothers/ and smooth;
-stabilize combines them; transfer and serialize reuse and store a path.
+In reading order: even_time, ray_camera, rolling_shutter, mesh, motion, trajectory, serialize.
 """

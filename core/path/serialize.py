@@ -29,7 +29,7 @@ from ..bars import Bars
 from ..clip import ClipError, ClipInfo, parse_fps
 from ..hold import Hold
 from ..lens import Lens
-from ..runtime.atomic_write import atomic_path
+from ..runtime.files.atomic_write import atomic_path
 from .mesh import MESH_SHAPE, MeshOffsets
 from .motion import Motion
 from .rolling_shutter import ROW_SAMPLES

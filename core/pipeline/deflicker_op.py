@@ -8,7 +8,7 @@ from math import ceil, log
 
 from ..clip import ClipInfo, Frames
 from ..filters.deflicker import MAX_BLEND_WEIGHT, deflicker
-from ..motion.flow import FlowMethod, FlowModel, flow_model
+from ..motion.optical_flow.flow import FlowMethod, FlowModel, flow_model
 from ..runtime.optional_cv2 import optional_opencv
 from ..upscaling.postprocess import add_film_grain_rgba
 from ..upscaling.settings import DEFAULT_DEFLICKER_STRENGTH

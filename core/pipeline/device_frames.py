@@ -15,8 +15,8 @@ from av.video.reformatter import VideoReformatter
 from torch import Tensor
 
 from ..clip import Frames
-from ..runtime.accelerator import Accelerator, is_out_of_memory
-from ..runtime.transfer import Uploader
+from ..runtime.device.accelerator import Accelerator, is_out_of_memory
+from ..runtime.device.transfer import Uploader
 from ..runtime.typed_torch import from_numpy
 from ..video.decode.convert import to_level_planes
 from ..video.format.stream_format import NativeFrames, Orientation, StreamFormat, bit_depth, has_alpha

@@ -48,7 +48,7 @@ class Operation(ABC):
 
         By default frames are copied to the CPU for `run`.
         """
-        from ..runtime.transfer import download_frames  # imports torch, which frames as decoded do not need
+        from ..runtime.device.transfer import download_frames  # imports torch, which frames as decoded do not need
 
         return self.run(download_frames(frames), input_info, frame_offset)
 

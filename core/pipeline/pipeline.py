@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, cast
 from ..clip import Clip, ClipInfo, Frames, TensorClip, clip_bit_depth
 from ..motion import estimate as motion
 from ..motion.frame_times import frame_times
-from ..motion.gray_frame import Plane
-from ..runtime.prefetch import prefetch
+from ..motion.optical_flow.gray_frame import Plane
+from ..runtime.threads.prefetch import prefetch
 from .operation import Operation
 from .warp_op import WarpOp
 
@@ -88,7 +88,7 @@ class Pipeline:
             for operation, before in self.iter_operations():
                 frames = operation.run(frames, before)
             return frames
-        from ..runtime.transfer import download_frames
+        from ..runtime.device.transfer import download_frames
 
         frames = self._device_frames() or self._source_frames(batch)
         for operation, before in self.iter_operations():
@@ -115,7 +115,7 @@ class Pipeline:
         source = native_clip(self.source)
         if source is None:
             return None
-        from ..runtime.accelerator import accelerator_for
+        from ..runtime.device.accelerator import accelerator_for
         from .device_frames import device_frames
 
         device = next(device for device in self._devices() if device is not None and device.type != "cpu")

@@ -13,7 +13,7 @@ from itertools import compress
 from math import inf
 
 from ..clip import ClipError, Frames
-from ..path.border import Border, with_border_zoom
+from ..crop.border import Border, with_border_zoom
 from ..path.trajectory import Correction
 from ..video.decode.timestamps import TimeRange, frame_range, read_timestamps, trim_timestamps
 from ..video.decode.video_clip import VideoClip

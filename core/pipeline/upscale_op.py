@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 import torch
 
 from ..clip import ClipInfo, Frames, is_same_aspect
-from ..runtime.accelerator import accelerator_for
-from ..runtime.device_names import split_devices
+from ..runtime.device.accelerator import accelerator_for
+from ..runtime.device.device_names import split_devices
 from ..upscaling.deprecated_keywords import accept_deprecated_fields
 from ..upscaling.model.model_traits import ImageModel, find_module, model_device, read_traits
 from ..upscaling.model.precision import ComputeMode, compute_modes

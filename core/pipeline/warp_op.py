@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from ..clip import ClipError, ClipInfo, Frames
-from ..path.border import FILL_RADIUS_FRAMES, Border
+from ..crop.border import FILL_RADIUS_FRAMES, Border
 from ..path.trajectory import Correction
 from ..runtime.optional_cv2 import optional_opencv
-from ..runtime.prefetch import chain_first
+from ..runtime.threads.prefetch import chain_first
 from ..warping.warp_yuv import can_keep_bars, can_warp_yuv, warp_yuv
 from .operation import Operation
 
@@ -103,7 +103,7 @@ def union_fill_mask(warp_op: WarpOp, info: ClipInfo) -> Tensor:
     import torch
     import torch.nn.functional as F
 
-    from ..path.border import with_border_zoom
+    from ..crop.border import with_border_zoom
     from ..warping.sampling_map import sampling_maps
 
     size = warp_op.output_info(info)

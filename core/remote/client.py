@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 from urllib.parse import quote
 
-from ..runtime.atomic_write import atomic_path
+from ..runtime.files.atomic_write import atomic_path
 from .messages import decode_event, extract_outputs, format_refusal, http_status_hint, parse_event, strip_control_chars
 from .workflow import Prompt, RunError, RunRefused, json_object
 

@@ -1,4 +1,4 @@
 """Runtime utilities that all packages share.
 
-They are buffers, threads, files written atomically and optional imports.
+They are device/, threads/, files/, messages, memory, and dependencies that are optional or annotated incompletely.
 """

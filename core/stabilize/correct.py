@@ -9,15 +9,15 @@ from typing import TypeAlias
 import numpy as np
 
 from ..clip import ClipInfo
-from ..path.keyframes import fade_changes, has_value, largest_zoom
-from ..path.mesh_smooth import MeshWarp, with_mesh
+from ..crop.zoom import attenuate_to_zoom
 from ..path.motion import Motion
-from ..path.ray_path import exact_rotations
-from ..path.smooth import Smoother, Smoothing
-from ..path.stabilize import plan_correction
 from ..path.trajectory import Correction, Trajectory
-from ..path.zoom import attenuate_to_zoom
 from ..shake_guard import without_added_shake
+from ..smoothing.keyframes import fade_changes, has_value, largest_zoom
+from ..smoothing.mesh_smooth import MeshWarp, with_mesh
+from ..smoothing.ray_path import exact_rotations
+from ..smoothing.smooth import Smoother, Smoothing
+from ..smoothing.stabilize import plan_correction
 from .settings import DEFAULT_SETTINGS, StabilizeSettings
 
 SmootherLoader: TypeAlias = Callable[[float, float, "float | None"], Smoother]

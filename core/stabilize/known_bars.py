@@ -13,7 +13,7 @@ from ..bars import NO_BARS, BarDetection, Bars, FirstBars
 from ..clip import Clip, ClipInfo
 from ..motion.bar_detection import find_bars
 from ..motion.estimate import WORKING_SIDE
-from ..motion.gray_frame import MASK_MARGIN_PIXELS, Masks
+from ..motion.optical_flow.gray_frame import MASK_MARGIN_PIXELS, Masks
 from .settings import StabilizeSettings
 
 if TYPE_CHECKING:

@@ -12,16 +12,16 @@ from ..clip import Clip, ClipInfo
 from ..hold import Hold
 from ..lens import Lens, LensDetection
 from ..motion.bar_changes import bars_of_new_shots, find_shot_bars, have_bars_changed
+from ..motion.camera.lens_estimate import estimate_lens
+from ..motion.camera.readout_time import estimate_readout, with_rolling_shutter
+from ..motion.camera.telemetry import Gyro, Telemetry, fuse_gyro, gyro_of
 from ..motion.estimate import WORKING_SIDE, second_pass
-from ..motion.flow import FlowModel, flow_model
-from ..motion.gray_frame import Masks
-from ..motion.held_motion import hold_motion
-from ..motion.lens_estimate import estimate_lens
+from ..motion.held.held_motion import hold_motion
 from ..motion.lens_view import LensView, to_rotations
-from ..motion.readout_time import estimate_readout, with_rolling_shutter
-from ..motion.telemetry import Gyro, Telemetry, fuse_gyro, gyro_of
-from ..path.mesh_smooth import MeshWarp
+from ..motion.optical_flow.flow import FlowModel, flow_model
+from ..motion.optical_flow.gray_frame import Masks
 from ..path.motion import Motion
+from ..smoothing.mesh_smooth import MeshWarp
 from .known_bars import known_bars, mask_bars, mask_shot_bars, with_known_bars
 from .motion_estimator import MotionEstimator
 from .settings import DEFAULT_SETTINGS, StabilizeSettings
@@ -29,8 +29,8 @@ from .settings import DEFAULT_SETTINGS, StabilizeSettings
 if TYPE_CHECKING:
     import torch
 
-    from ..jobs.folder import Job
     from ..jobs.motion_cache import MeasuredShare
+    from ..jobs.state.folder import Job
 
 
 def measure_motion(

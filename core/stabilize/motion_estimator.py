@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 from ..clip import Clip, ClipError
 from ..lens import Lens
 from ..motion.estimate import WORKING_SIDE, estimate_motion
-from ..motion.flow import FlowModel
-from ..motion.gray_frame import Masks
 from ..motion.lens_view import LensView, ViewClip, view_masks
+from ..motion.optical_flow.flow import FlowModel
+from ..motion.optical_flow.gray_frame import Masks
 from ..path.motion import Motion
 
 if TYPE_CHECKING:
-    from ..jobs.folder import Job
     from ..jobs.motion_cache import MeasuredShare
+    from ..jobs.state.folder import Job
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from ..clip import Clip
 from ..motion.estimate import WORKING_SIDE
-from ..motion.gray_frame import Masks
+from ..motion.optical_flow.gray_frame import Masks
 from ..path.motion import Motion
 from ..pipeline.warp_op import WarpOp
 from .correct import SmootherLoader, correct_motion
@@ -16,7 +16,7 @@ from .settings import DEFAULT_SETTINGS, StabilizeSettings
 if TYPE_CHECKING:
     import torch
 
-    from ..jobs.folder import Job
+    from ..jobs.state.folder import Job
 
 
 def plan_stabilization(

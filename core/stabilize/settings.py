@@ -7,16 +7,16 @@ from pathlib import Path
 
 from ..bars import BarDetection, Bars
 from ..clip import ClipError
+from ..crop.border import Border
 from ..hold import Hold, Region, RegionMask
 from ..lens import Lens, LensDetection, parse_lens
-from ..motion.flow import FlowMethod
-from ..motion.readout_time import RollingShutter
-from ..motion.telemetry import Telemetry
-from ..path.border import Border
-from ..path.keyframes import Keyframe, check_keyframes, has_value
-from ..path.mesh_smooth import MeshWarp
-from ..path.smooth import Smoother, Smoothing
-from ..path.strength import Strength
+from ..motion.camera.readout_time import RollingShutter
+from ..motion.camera.telemetry import Telemetry
+from ..motion.optical_flow.flow import FlowMethod
+from ..smoothing.keyframes import Keyframe, check_keyframes, has_value
+from ..smoothing.mesh_smooth import MeshWarp
+from ..smoothing.smooth import Smoother, Smoothing
+from ..smoothing.strength import Strength
 
 
 @dataclass(frozen=True)

@@ -19,8 +19,8 @@ from threading import Lock
 from uuid import uuid4
 
 from ..clip import ClipError
-from ..runtime.atomic_write import temp_path
-from ..runtime.cache_dir import cache_folder
+from ..runtime.files.atomic_write import temp_path
+from ..runtime.files.cache_dir import cache_folder
 from .location import Location, ObjectUrl, parse_location
 from .object_storage import ObjectState, ObjectStorage, StorageError
 

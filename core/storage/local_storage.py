@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from ..runtime.atomic_write import atomic_path, fsync_folder
+from ..runtime.files.atomic_write import atomic_path, fsync_folder
 
 
 class LocalStorage:

@@ -14,7 +14,7 @@ from itertools import islice
 from math import lcm
 from pathlib import Path
 
-from ..runtime.atomic_write import atomic_path, temp_path
+from ..runtime.files.atomic_write import atomic_path, temp_path
 from .config.degradation import DegradationConfig
 from .config.renamed_keys import hash_text
 from .config.schema import (

@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..clip import ClipError, Frames
-from ..runtime.accelerator import accelerator_for
+from ..runtime.device.accelerator import accelerator_for
 from ..runtime.format import format_duration
 from .deprecated_keywords import accept_deprecated_keywords
 from .model.model_traits import ImageModel, ModelTraits, model_device, read_engine, read_traits

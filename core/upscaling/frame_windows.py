@@ -18,9 +18,9 @@ import torch.nn.functional as F
 
 from ..clip import Frames
 from ..motion.estimate import WORKING_SIDE
-from ..motion.flow import FlowMethod, FlowModel, flow_between_planes, flow_model, luma
-from ..motion.gray_frame import Plane
-from ..runtime.frame_buffers import empty_like
+from ..motion.optical_flow.flow import FlowMethod, FlowModel, flow_between_planes, flow_model, luma
+from ..motion.optical_flow.gray_frame import Plane
+from ..runtime.device.frame_buffers import empty_like
 from ..runtime.optional_cv2 import optional_opencv
 from ..shots import is_cut
 

@@ -12,9 +12,9 @@ from math import prod
 import torch
 from torch import Tensor
 
-from ..runtime.accelerator import Accelerator
-from ..runtime.frame_buffers import empty_frames
-from ..runtime.transfer import with_cpu_fallback
+from ..runtime.device.accelerator import Accelerator
+from ..runtime.device.frame_buffers import empty_frames
+from ..runtime.device.transfer import with_cpu_fallback
 from .model.model_runner import ModelRunner
 from .postprocess import postprocess
 from .regions.dirty_rects import RegionPlan

@@ -7,7 +7,7 @@ from math import isqrt
 
 import torch
 
-from ..runtime.accelerator import accelerator_for
+from ..runtime.device.accelerator import accelerator_for
 from ..runtime.malloc import MAX_RETAINED_BYTES
 from .model.model_traits import ImageModel, read_traits
 from .settings import Tiling

@@ -27,7 +27,7 @@ import torch
 from torch import Tensor
 
 from ..clip import ClipError, Frames
-from ..runtime.accelerator import accelerator_for, is_out_of_memory
+from ..runtime.device.accelerator import accelerator_for, is_out_of_memory
 
 log = logging.getLogger(__name__)
 

@@ -18,11 +18,11 @@ from typing import TypeAlias
 import torch
 
 from ..clip import ClipError, Frames, first_non_finite
-from ..runtime.accelerator import accelerator_for, is_out_of_memory
-from ..runtime.device_names import split_devices
-from ..runtime.distribute import distribute
+from ..runtime.device.accelerator import accelerator_for, is_out_of_memory
+from ..runtime.device.device_names import split_devices
+from ..runtime.device.transfer import DelayedNumber, Uploader, download_frames
 from ..runtime.malloc import retain_freed_memory
-from ..runtime.transfer import DelayedNumber, Uploader, download_frames
+from ..runtime.threads.distribute import distribute
 from .chunk_upscaler import ChunkUpscaler
 from .deprecated_keywords import accept_deprecated_keywords
 from .frame_group import group_frames

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import cast
 
 from ..clip import Clip, ClipError, ClipInfo, Frames, clip_bit_depth
-from ..runtime.atomic_write import follow_link
-from .decode import demux
+from ..runtime.files.atomic_write import follow_link
 from .decode.corruption import OnDamage
 from .decode.hwaccel import check_hwaccel
+from .decode.packets import demux
 from .decode.video_clip import VideoClip
 from .encode.codecs import Encoding, codec_for, container_for
 from .encode.writer import write_video

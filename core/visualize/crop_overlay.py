@@ -12,9 +12,9 @@ from torch import Tensor
 
 from .. import geometry
 from ..clip import ClipError, Frames
-from ..path.border import Border, with_border_zoom
+from ..crop.border import Border, with_border_zoom
+from ..crop.zoom import zooms_to_fill
 from ..path.trajectory import Correction
-from ..path.zoom import zooms_to_fill
 from ..runtime.typed_torch import from_numpy
 from .captions import draw_caption
 

@@ -12,9 +12,9 @@ from PIL import ImageDraw
 from torch import Tensor
 
 from ..clip import Frames
-from ..path.border import Border, border_zooms
+from ..crop.border import Border, border_zooms
+from ..crop.zoom import MAX_ZOOM, zooms_to_fill
 from ..path.trajectory import Correction, Trajectory, correction
-from ..path.zoom import MAX_ZOOM, zooms_to_fill
 from ..runtime.deprecation import renamed_arguments
 from ..runtime.typed_torch import norm
 from .captions import draw_caption

@@ -18,19 +18,19 @@ from numpy.typing import NDArray
 
 from .. import geometry
 from ..clip import ClipError, ClipInfo, Frames, TensorClip
+from ..crop.border import Border
+from ..crop.zoom import apply_zoom, attenuate_correction, max_strength_for_zoom
 from ..motion.estimate import FIRST_STEP, WORKING_SIDE, estimate_step, luma_frames
-from ..motion.flow import FlowModel
-from ..motion.gray_frame import GrayFrame
+from ..motion.optical_flow.flow import FlowModel
+from ..motion.optical_flow.gray_frame import GrayFrame
 from ..path import rolling_shutter
-from ..path.border import Border
 from ..path.even_time import interpolate_poses, is_constant_rate
 from ..path.rolling_shutter import RowHomographies
-from ..path.smoothers.kalman import LaggedWeights
-from ..path.strength import Strength, apply_strength
 from ..path.trajectory import Correction, is_reliable
-from ..path.zoom import apply_zoom, attenuate_correction, max_strength_for_zoom
 from ..runtime.deprecation import renamed_arguments, renamed_fields
 from ..runtime.optional_cv2 import optional_opencv
+from ..smoothing.smoothers.kalman import LaggedWeights
+from ..smoothing.strength import Strength, apply_strength
 from . import remap
 from .remap import Warped
 from .sampling_map import SamplingMap, pixel_maps

@@ -18,9 +18,9 @@ from torch import Tensor
 
 from .. import geometry
 from ..clip import Frames
-from ..path.border import Border
-from ..runtime.accelerator import accelerator_for
+from ..crop.border import Border
 from ..runtime.deprecation import renamed_fields
+from ..runtime.device.accelerator import accelerator_for
 
 
 @renamed_fields(invented="fill_mask")

@@ -212,8 +212,8 @@ def _convert_like(arrays: list[NDArray[np.floating[Any]]], other: Array) -> list
         return cast("list[Array]", singles)
     import torch
 
-    from ..runtime.accelerator import accelerator_for
-    from ..runtime.transfer import upload_array
+    from ..runtime.device.accelerator import accelerator_for
+    from ..runtime.device.transfer import upload_array
 
     packed = upload_array(np.concatenate([array.ravel() for array in singles]), accelerator_for(other.device))
     parts = torch.split(packed, [array.size for array in singles])

@@ -16,9 +16,9 @@ from torch import Tensor
 
 from .. import geometry
 from ..clip import ClipError, Frames
-from ..path.border import FILL_RADIUS_FRAMES, Border
+from ..crop.border import FILL_RADIUS_FRAMES, Border
+from ..crop.zoom import visible_rect
 from ..path.trajectory import Correction
-from ..path.zoom import visible_rect
 from . import remap
 from .remap import Remapper, Warped
 from .sampling_map import SamplingMap, pixel_maps, sampling_map, source_coords

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 
 from ..clip import ClipError, Frames
-from ..path.border import Border, check_frame_count, with_border_zoom
+from ..crop.border import Border, check_frame_count, with_border_zoom
 from ..path.trajectory import Correction
+from ..runtime.device.transfer import with_cpu_fallback
 from ..runtime.optional_cv2 import optional_opencv
-from ..runtime.transfer import with_cpu_fallback
 from .remap import Warped, make_remapper
 from .sampling_map import SamplingMap, sampling_maps
 from .temporal_fill import fill_from_neighbors

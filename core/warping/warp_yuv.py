@@ -15,7 +15,7 @@ from av.video.frame import VideoFrame
 from numpy.typing import NDArray
 
 from ..bars import NO_BARS, Bars
-from ..path.border import Border, check_frame_count, with_border_zoom
+from ..crop.border import Border, check_frame_count, with_border_zoom
 from ..path.trajectory import Correction
 from ..video.format.chroma_location import CHROMA_POSITIONS, chroma_subsampling
 from ..video.format.stream_format import NativeFrames, Orientation, StreamFormat, bit_depth, is_rgb

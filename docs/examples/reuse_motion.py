@@ -17,7 +17,7 @@ from steadyscale.core import (
     save_path,
     smooth,
 )
-from steadyscale.core.path.zoom import zooms_to_fill
+from steadyscale.core.crop.zoom import zooms_to_fill
 
 
 def main(source: str, file: Path) -> None:

@@ -1,6 +1,6 @@
 """The learned path smoother, with the units and arrays of core.
 
-`make_smoother` returns a method for `core.path.smooth`, `make_controller` one for `core.warping.live`.
+`make_smoother` returns a method for `core.smoothing.smooth`, `make_controller` one for `core.warping.live`.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ from pathlib import Path
 import folder_paths
 
 from ...core.clip import ClipError
-from ...core.runtime.atomic_write import atomic_path
+from ...core.runtime.files.atomic_write import atomic_path
 
 MODELS_FOLDER = "upscale_models"
 SMOOTHERS_FOLDER = "path_smoothers"  # within models/; ours, so the host has to learn of it

@@ -9,7 +9,7 @@ import torch
 from comfy_api.latest import Input
 from torch import Tensor
 
-from ...core.path.border import Border
+from ...core.crop.border import Border
 from ...core.pipeline.estimate import check_memory, with_estimate
 from ...core.pipeline.operation import Operation
 from ...core.pipeline.pipeline import Pipeline

@@ -23,7 +23,7 @@ from comfy_api.latest import Input, Types
 
 from ...core.clip import ClipError
 from ...core.pipeline.pipeline import Pipeline
-from ...core.video.decode import demux
+from ...core.video.decode.packets import demux
 from ...core.video.decode.timestamps import TimeRange, read_timestamps
 from ...core.video.decode.video_clip import VideoClip
 from ...core.video.encode.codecs import CODECS, CONTAINERS, Encoding, codec_for, container_for

@@ -18,12 +18,12 @@ from pathlib import Path
 from torch import Tensor
 
 from ...core.clip import Clip, ClipError, Frames
-from ...core.jobs.fingerprint import fingerprint, hash_file
-from ...core.jobs.folder import open_job, remove_job
 from ...core.jobs.run import run_job
+from ...core.jobs.state.fingerprint import fingerprint, hash_file
+from ...core.jobs.state.folder import open_job, remove_job
+from ...core.motion.camera.telemetry import Gyro
 from ...core.motion.estimate import WORKING_SIDE
-from ...core.motion.flow import FlowModel
-from ...core.motion.telemetry import Gyro
+from ...core.motion.optical_flow.flow import FlowModel
 from ...core.path.motion import Motion
 from ...core.pipeline.pipeline import Pipeline
 from ...core.stabilize import StabilizeSettings, measure_motion

@@ -12,14 +12,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ...core.clip import Clip, ClipError
+from ...core.motion.camera.telemetry import Gyro, Telemetry, gyro_of
 from ...core.motion.estimate import luma_range
-from ...core.motion.flow import FlowModel, flow_model
 from ...core.motion.frame_times import frame_times
-from ...core.motion.gray_frame import Plane
-from ...core.motion.telemetry import Gyro, Telemetry, gyro_of
-from ...core.path.keyframes import zoom_limits
+from ...core.motion.optical_flow.flow import FlowModel, flow_model
+from ...core.motion.optical_flow.gray_frame import Plane
 from ...core.path.motion import Motion
 from ...core.path.trajectory import Correction, Trajectory
+from ...core.smoothing.keyframes import zoom_limits
 from ...core.stabilization_report import report_stabilization
 from ...core.stabilize import StabilizeSettings, correct_motion, measure_motion, with_known_bars
 from ...core.video.decode.timestamps import Timestamps

@@ -9,7 +9,7 @@ import pytest
 from steadyscale.cli import arg_types
 from steadyscale.core.bars import BarDetection, Bars
 from steadyscale.core.lens import LENSES, Lens, LensDetection
-from steadyscale.core.motion.readout_time import RollingShutter
+from steadyscale.core.motion.camera.readout_time import RollingShutter
 
 ACCEPTED = [
     ("positive_float", "0.001", 0.001),

@@ -11,8 +11,8 @@ import pytest
 from steadyscale.cli.stabilize_options import add_stabilize_options, stabilize_settings
 from steadyscale.core.clip import ClipError
 from steadyscale.core.hold import Hold, Region, RegionMask
-from steadyscale.core.path.smooth import Smoothing
-from steadyscale.core.path.strength import Strength
+from steadyscale.core.smoothing.smooth import Smoothing
+from steadyscale.core.smoothing.strength import Strength
 from steadyscale.core.stabilize import StabilizeSettings
 
 

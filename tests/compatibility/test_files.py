@@ -17,8 +17,8 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
 from steadyscale.core import Correction, Motion, Trajectory, load_path, save_path
-from steadyscale.core.jobs.job_files import check_job_folder, remove_earlier_segments, remove_partial_files
-from steadyscale.core.jobs.layout import JobFolder
+from steadyscale.core.jobs.state.job_files import check_job_folder, remove_earlier_segments, remove_partial_files
+from steadyscale.core.jobs.state.layout import JobFolder
 from steadyscale.core.training import read_config
 from steadyscale.core.training.config.renamed_keys import ADDED_KEYS
 from steadyscale.core.training.config.toml_dataclass import read_toml

@@ -6,8 +6,8 @@ import pytest
 from steadyscale.core import geometry
 from steadyscale.core.bars import Bars
 from steadyscale.core.clip import ClipInfo
+from steadyscale.core.crop.border import Border
 from steadyscale.core.hold import Hold
-from steadyscale.core.path.border import Border
 from steadyscale.core.path.mesh import MESH_SHAPE
 from steadyscale.core.path.motion import Motion
 from steadyscale.core.path.trajectory import Correction, Trajectory, correction

@@ -13,19 +13,19 @@ from recorded_calls import RecordedCalls
 from steadyscale.core import geometry
 from steadyscale.core.bars import Bars
 from steadyscale.core.clip import ClipError, ClipInfo
+from steadyscale.core.crop.border import Border
+from steadyscale.core.crop.zoom import zooms_to_fill
 from steadyscale.core.hold import Hold, Region
-from steadyscale.core.jobs.fingerprint import fingerprint
 from steadyscale.core.jobs.segments import SEGMENT_SECONDS
+from steadyscale.core.jobs.state.fingerprint import fingerprint
 from steadyscale.core.lens import Lens
-from steadyscale.core.motion.flow import FlowMethod
-from steadyscale.core.motion.readout_time import RollingShutter
-from steadyscale.core.path.border import Border
-from steadyscale.core.path.keyframes import Keyframe
-from steadyscale.core.path.mesh_smooth import MeshWarp
+from steadyscale.core.motion.camera.readout_time import RollingShutter
+from steadyscale.core.motion.optical_flow.flow import FlowMethod
 from steadyscale.core.path.motion import Motion
-from steadyscale.core.path.smooth import Smoothing
-from steadyscale.core.path.strength import Strength
-from steadyscale.core.path.zoom import zooms_to_fill
+from steadyscale.core.smoothing.keyframes import Keyframe
+from steadyscale.core.smoothing.mesh_smooth import MeshWarp
+from steadyscale.core.smoothing.smooth import Smoothing
+from steadyscale.core.smoothing.strength import Strength
 from steadyscale.core.stabilize import StabilizeSettings, correct_motion, measure_motion, plan_stabilization
 
 

@@ -14,7 +14,7 @@ from camera_simulation import make_shake_path, make_texture, render_camera
 from steadyscale.core import geometry
 from steadyscale.core.bars import BarDetection, Bars
 from steadyscale.core.clip import ClipError, ClipInfo, TensorClip
-from steadyscale.core.path.border import Border
+from steadyscale.core.crop.border import Border
 from steadyscale.core.path.serialize import load_path, save_path
 from steadyscale.core.path.trajectory import Correction
 from steadyscale.core.pipeline.warp_op import WarpOp, union_fill_mask

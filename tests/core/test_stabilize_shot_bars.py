@@ -16,16 +16,16 @@ from camera_simulation import make_shake_path, make_texture, render_camera
 from steadyscale.core import geometry
 from steadyscale.core.bars import NO_BARS, BarDetection, Bars
 from steadyscale.core.clip import ClipError, ClipInfo, TensorClip
+from steadyscale.core.crop.border import Border
 from steadyscale.core.motion import bar_changes
-from steadyscale.core.path.border import Border
-from steadyscale.core.path.keyframes import Keyframe
 from steadyscale.core.path.motion import Motion
 from steadyscale.core.path.serialize import load_path, save_path
-from steadyscale.core.path.smooth import Smoothing
 from steadyscale.core.path.trajectory import Correction
 from steadyscale.core.pipeline.pipeline import Pipeline
 from steadyscale.core.pipeline.slicing import render_piece
 from steadyscale.core.pipeline.warp_op import WarpOp, union_fill_mask
+from steadyscale.core.smoothing.keyframes import Keyframe
+from steadyscale.core.smoothing.smooth import Smoothing
 from steadyscale.core.stabilization_report import report_stabilization
 from steadyscale.core.stabilize import StabilizeSettings, correct_motion, measure_motion
 from steadyscale.core.video.format.stream_format import BT709, Orientation, StreamFormat

@@ -23,12 +23,12 @@ from PIL import Image
 from safetensors.torch import save_file
 from steadyscale.core import geometry
 from steadyscale.core.clip import ClipError, ClipInfo
-from steadyscale.core.jobs.layout import JobFolder
+from steadyscale.core.jobs.state.layout import JobFolder
 from steadyscale.core.path.motion import Motion
 from steadyscale.core.path.serialize import load_path, save_path
-from steadyscale.core.path.stabilize import plan_correction
 from steadyscale.core.path.trajectory import Correction, Trajectory
 from steadyscale.core.remote.workflow import RunError, read_workflow
+from steadyscale.core.smoothing.stabilize import plan_correction
 from steadyscale.core.training import TrainingError
 from steadyscale.core.training.config.schema import TrainConfig, config_from, read_config
 from steadyscale.core.training.config.toml_dataclass import to_table, to_toml

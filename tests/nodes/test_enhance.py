@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from camera_simulation import make_shaken_clip
 from steadyscale.core.motion.estimate import estimate_motion
-from steadyscale.core.motion.flow import flow_model
+from steadyscale.core.motion.optical_flow.flow import flow_model
 from steadyscale.core.pipeline.upscale_op import UpscaleOp
 from steadyscale.core.pipeline.warp_op import WarpOp
 from steadyscale.core.video.decode.video_clip import VideoClip

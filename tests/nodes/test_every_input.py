@@ -19,11 +19,11 @@ import torch
 from recorded_calls import RecordedCalls
 from steadyscale.core.bars import FirstBars
 from steadyscale.core.clip import ClipInfo, TensorClip
+from steadyscale.core.crop.border import Border
 from steadyscale.core.hold import Region
-from steadyscale.core.path.border import Border
-from steadyscale.core.path.keyframes import Keyframe
-from steadyscale.core.path.strength import Strength
 from steadyscale.core.path.trajectory import Correction
+from steadyscale.core.smoothing.keyframes import Keyframe
+from steadyscale.core.smoothing.strength import Strength
 from steadyscale.core.stabilize import StabilizeSettings
 from steadyscale.core.training.presets import NetworkSize, TrainPreset
 from steadyscale.core.upscaling.settings import (

@@ -20,9 +20,9 @@ import torch
 from camera_simulation import make_shake_path
 from numbered_video import make_video
 from steadyscale.core import geometry
-from steadyscale.core.jobs.folder import default_job_folder, open_job
+from steadyscale.core.crop.border import Border
 from steadyscale.core.jobs.run import JobResult, ProgressStage, run_job
-from steadyscale.core.path.border import Border
+from steadyscale.core.jobs.state.folder import default_job_folder, open_job
 from steadyscale.core.path.trajectory import Correction
 from steadyscale.core.pipeline.pipeline import Pipeline
 from steadyscale.core.pipeline.upscale_op import UpscaleOp

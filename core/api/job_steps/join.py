@@ -12,8 +12,8 @@ from ...runtime.peak_memory import peak_memory_mb
 from ...storage.copies import local_source, local_target, object_state
 from ...storage.location import Location, ObjectUrl, parse_location
 from ...upscaling.settings import UpscaleStats
-from ...video.decode import demux
 from ...video.decode.corruption import CorruptionReport
+from ...video.decode.packets import demux
 from ...video.open import check_target, open_clip
 from ..report import VideoReport
 from .stored_plan import check_source, decode_stabilization, load_job_plan
@@ -44,7 +44,7 @@ def join_job(
         ClipError: pieces are missing or damaged, or the source has changed; the message names the pieces.
     """
     from ...jobs.join import complete_parts, join_parts, read_join, record_join
-    from ...jobs.layout import PLAN, JobFolder
+    from ...jobs.state.layout import PLAN, JobFolder
 
     start, folder = time.monotonic(), JobFolder(job)
     joined = read_join(folder)

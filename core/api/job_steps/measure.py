@@ -8,11 +8,11 @@ from pathlib import Path
 
 from ...clip import parse_fps
 from ...jobs.segments import SEGMENT_SECONDS
-from ...motion.gray_frame import Masks
+from ...motion.optical_flow.gray_frame import Masks
 from ...stabilize import StabilizeSettings, measure_motion_share, with_known_bars
 from ...storage.copies import local_source
 from ...video.decode.corruption import OnDamage
-from ...video.decode.demux import MAX_PIXELS
+from ...video.decode.packets.demux import MAX_PIXELS
 from ...video.open import open_clip
 from ..progress import ProgressTracker
 from ..report import ProgressCallback
@@ -53,12 +53,12 @@ def measure_job(
     Raises:
         ClipError: as `stabilize_video` does.
     """
-    from ...jobs.folder import open_job
     from ...jobs.shard import Shard
+    from ...jobs.state.folder import open_job
 
     start, shard, settings = time.monotonic(), Shard(index, count), stabilization or StabilizeSettings()
     if isinstance(mask, (str, Path)):
-        from ...motion.masks import read_masks
+        from ...motion.held.masks import read_masks
 
         mask = read_masks(mask)
     damage = OnDamage(on_damage)

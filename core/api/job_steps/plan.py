@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 
 from ...clip import parse_fps
 from ...jobs.segments import SEGMENT_SECONDS
-from ...motion.gray_frame import Masks
+from ...motion.optical_flow.gray_frame import Masks
 from ...pipeline.estimate import check_memory
 from ...stabilize import StabilizeSettings
 from ...storage.location import parse_location
 from ...upscaling.settings import UpscaleSettings
 from ...video.decode.corruption import OnDamage
-from ...video.decode.demux import MAX_PIXELS
+from ...video.decode.packets.demux import MAX_PIXELS
 from ...video.encode.codecs import Encoding
 from ..processing import STABILIZE, Processing, build_pipeline, find_model
 from ..report import ProgressCallback
@@ -73,8 +73,8 @@ def plan_job(
     Raises:
         ClipError, ValueError, models.WeightsError: as `enhance_video` does.
     """
-    from ...jobs.fingerprint import hash_file
     from ...jobs.plan import make_plan, with_stats
+    from ...jobs.state.fingerprint import hash_file
 
     options = RunOptions(
         encoding, None, fps, max_pixels, on_damage, hwaccel, device, False, job, segment_seconds, progress

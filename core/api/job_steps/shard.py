@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ...clip import ClipError, parse_fps
 from ...pipeline.estimate import check_memory, with_estimate
 from ...pipeline.pipeline import Pipeline
-from ...runtime.device_names import resolve_devices
+from ...runtime.device.device_names import resolve_devices
 from ...storage.copies import local_source
 from ...upscaling.settings import UpscaleStats
 from ...video.decode.corruption import OnDamage
@@ -60,9 +60,9 @@ def run_shard(
         ClipError: the folder has no plan; the source, the weights, the versions of the software, the engine or the kind
             of device are not those of the plan; or pieces failed three times (`PieceError`).
     """
-    from ...jobs.layout import JobFolder
     from ...jobs.plan import with_planned_warps
     from ...jobs.shard import Shard, compute_claimed, compute_shard, unfinished_parts
+    from ...jobs.state.layout import JobFolder
 
     start, folder = time.monotonic(), JobFolder(job)
     plan = load_job_plan(folder)
@@ -96,8 +96,8 @@ def run_shard(
 
 def _build_planned(plan: JobPlan, source: Path, model: str | Path | None, device: str | None) -> Pipeline:
     """The pipeline of a plan, without its warps."""
-    from ...jobs.fingerprint import hash_file
     from ...jobs.plan import with_stats
+    from ...jobs.state.fingerprint import hash_file
 
     arguments = plan.arguments
     clip = open_clip(

@@ -20,12 +20,12 @@ from ...upscaling.settings import (
     Tiling,
     UpscaleSettings,
 )
-from ...video.decode import demux
+from ...video.decode.packets import demux
 from ...video.images.sequence_paths import is_image_source, list_image_files
 
 if TYPE_CHECKING:
-    from ...jobs.layout import JobFolder
     from ...jobs.plan import JobPlan
+    from ...jobs.state.layout import JobFolder
 
 
 def load_job_plan(folder: JobFolder) -> JobPlan:
@@ -44,7 +44,7 @@ def load_job_plan(folder: JobFolder) -> JobPlan:
 
 def check_source(path: Path, plan: JobPlan) -> None:
     """Raise ClipError where the content of the source is not that of the plan."""
-    from ...jobs.fingerprint import hash_files
+    from ...jobs.state.fingerprint import hash_files
 
     files = list_image_files(path) if is_image_source(path) else [path]
     try:

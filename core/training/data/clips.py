@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ...motion.consistency import backward_warp, forward_backward_confidence, photometric_confidence
-from ...motion.flow import FlowMethod, flow_model
+from ...motion.optical_flow.consistency import backward_warp, forward_backward_confidence, photometric_confidence
+from ...motion.optical_flow.flow import FlowMethod, flow_model
 
 # The simulated camera, in high-resolution pixels per frame, degrees and parts: a steady pan, and a shake of each frame.
 MAX_PAN, MAX_SHAKE, MAX_ROLL, MAX_ZOOM = 6.0, 2.0, 0.4, 0.005

@@ -10,7 +10,7 @@ from itertools import islice
 from pathlib import Path
 
 from ...clip import Clip, ClipError, Frames
-from ...runtime.atomic_write import temp_path
+from ...runtime.files.atomic_write import temp_path
 from ...video.images.png_writer import write_images
 from ...video.images.sequence_paths import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 from ...video.open import open_clip

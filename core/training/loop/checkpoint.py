@@ -21,7 +21,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file  # pyright: ignore[reportUnknownVariableType]  # os.PathLike is incomplete
 from torch import Tensor, nn
 
-from ...runtime.atomic_write import atomic_path
+from ...runtime.files.atomic_write import atomic_path
 from ..errors import TrainingError, describe_free_space
 from .train_state import TrainState
 

@@ -16,7 +16,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from ...runtime.accelerator import accelerator_for
+from ...runtime.device.accelerator import accelerator_for
 from ..errors import TrainingError
 
 Value = TypeVar("Value")

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from ....models.loading.safetensors_writer import save_deterministic
-from ...runtime.atomic_write import atomic_path
+from ...runtime.files.atomic_write import atomic_path
 from ..errors import TrainingError
 
 

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ...runtime.atomic_write import atomic_path
+from ...runtime.files.atomic_write import atomic_path
 from ...video.images.png_writer import write_images
 from .trackers import Tracker
 

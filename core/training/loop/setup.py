@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from ...clip import ClipError
-from ...runtime.device_names import resolve_device
+from ...runtime.device.device_names import resolve_device
 from ..config.schema import TrainConfig
 from ..data.dataset import load_images
 from ..data.image_files import CachedImageDataset, find_files

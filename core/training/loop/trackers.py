@@ -13,7 +13,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol
 
-from ...runtime.atomic_write import atomic_path
+from ...runtime.files.atomic_write import atomic_path
 from ..config.renamed_keys import flatten
 from ..config.schema import TrainConfig, strip_folders
 from ..config.toml_dataclass import to_table

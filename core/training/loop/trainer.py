@@ -17,8 +17,8 @@ from pathlib import Path
 
 import torch
 
-from ...runtime import folder_lock
-from ...runtime.atomic_write import atomic_path
+from ...runtime.files import folder_lock
+from ...runtime.files.atomic_write import atomic_path
 from ..config.schema import TrainConfig
 from ..config.toml_dataclass import to_toml
 from ..data.clips import Motion

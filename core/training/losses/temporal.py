@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ...filters.deflicker import MAX_BLEND_WEIGHT, local_min_max
-from ...motion.consistency import backward_warp
+from ...motion.optical_flow.consistency import backward_warp
 from ...runtime.typed_torch import unflatten
 
 MIN_CONFIDENCE_SUM = 1.0  # pixels, against a division by 0 in a batch without any consistent motion

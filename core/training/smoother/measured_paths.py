@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from ...path.motion import Motion
 from ...path.serialize import load_path
-from ...path.smooth import smooth
 from ...path.trajectory import Trajectory
+from ...smoothing.smooth import smooth
 from ..errors import TrainingError
 
 MIN_SHOT_FRAMES = 40  # shorter shots are skipped

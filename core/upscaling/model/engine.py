@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ...clip import ClipError
-from ...runtime.accelerator import Accelerator
+from ...runtime.device.accelerator import Accelerator
 from ..settings import Engine, Precision
 from .engine_module import EngineModule
 from .fastest_module import FastestModule

@@ -25,8 +25,8 @@ from typing import NamedTuple, TypeAlias
 import torch
 from torch import Tensor, nn
 
-from ...runtime.accelerator import Accelerator, is_out_of_memory
-from ...runtime.captured_graph import CapturedGraph
+from ...runtime.device.accelerator import Accelerator, is_out_of_memory
+from ...runtime.device.captured_graph import CapturedGraph
 from ...runtime.typed_torch import named_modules
 from .difference import find_difference
 from .engine_module import EngineModule

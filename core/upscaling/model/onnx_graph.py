@@ -15,8 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ...runtime.atomic_write import atomic_path
-from ...runtime.cache_dir import cache_folder
+from ...runtime.files.atomic_write import atomic_path
+from ...runtime.files.cache_dir import cache_folder
 from ...runtime.typed_torch import named_modules
 from .replica import frozen_copy
 

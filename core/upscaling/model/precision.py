@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from ...clip import all_finite
-from ...runtime.accelerator import Accelerator
+from ...runtime.device.accelerator import Accelerator
 from ..settings import Precision
 from .replica import weight_versions
 

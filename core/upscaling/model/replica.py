@@ -19,7 +19,7 @@ from typing import Any, NamedTuple, TypeAlias
 import torch
 from torch import Tensor, nn
 
-from ...runtime.accelerator import accelerator_for
+from ...runtime.device.accelerator import accelerator_for
 from .model_traits import find_module, model_device
 from .rebind import Rebinder
 from .torch_compile import compile_forward

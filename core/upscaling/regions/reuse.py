@@ -23,7 +23,7 @@ from math import ceil
 import torch
 from torch import Tensor
 
-from ...runtime.frame_buffers import empty_like
+from ...runtime.device.frame_buffers import empty_like
 from ..model.model_runner import ModelRunner
 from ..model.model_traits import ModelTraits
 from ..settings import Reuse, UpscaleStats

@@ -12,7 +12,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from ...clip import ClipError
-from .ebml import MAX_HEADER_BYTES, TRACK_ENTRY, TRACKS, VIDEO, find_element, parse_elements
+from .packets.ebml import MAX_HEADER_BYTES, TRACK_ENTRY, TRACKS, VIDEO, find_element, parse_elements
 
 log = logging.getLogger(__name__)
 

@@ -28,11 +28,11 @@ from av.video.stream import VideoStream
 from ...clip import ClipError
 from ...runtime.deprecation import deprecated_property
 from ...runtime.typed_av import decode_video
-from . import demux
-from .frame_rate import stated_rate
-from .leading import find_leading, may_lead
-from .packet_scan import scan_packets
-from .step_back import StepBackDetector, frame_ticks
+from .packets import demux
+from .packets.frame_rate import stated_rate
+from .packets.leading import find_leading, may_lead
+from .packets.packet_scan import scan_packets
+from .packets.step_back import StepBackDetector, frame_ticks
 
 log = logging.getLogger(__name__)
 

@@ -24,8 +24,8 @@ from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 
 from ...clip import ClipError
-from . import demux
 from .corruption import CorruptionReport, OnDamage, decode_checked
+from .packets import demux
 from .semi_planar import SEMI_PLANAR, has_same_samples, to_planar
 
 log = logging.getLogger(__name__)

@@ -14,8 +14,8 @@ from av.video.frame import PictureType, VideoFrame
 from av.video.stream import VideoStream
 
 from ...clip import ClipError
-from . import demux
 from .corruption import CorruptionReport, OnDamage, decode_checked
+from .packets import demux
 from .timestamps import Timestamps
 
 _KEY_TYPES = (PictureType.I, PictureType.NONE)  # a P-frame starts a gradual refresh; some decoders report no type

@@ -16,11 +16,11 @@ import numpy as np
 from ...clip import ClipError
 from ...runtime.deprecation import deprecated_property
 from .corruption import CorruptionReport, OnDamage, decode_checked
-from .demux import NO_PIXEL_LIMIT, open_media, video_stream
-from .joins import Shifts
-from .leading import find_leading
-from .packet_scan import PacketScan, scan_packets
-from .repair import MISSING, needs_repair, repair_pts
+from .packets.demux import NO_PIXEL_LIMIT, open_media, video_stream
+from .packets.joins import Shifts
+from .packets.leading import find_leading
+from .packets.packet_scan import PacketScan, scan_packets
+from .packets.repair import MISSING, needs_repair, repair_pts
 
 log = logging.getLogger(__name__)
 

@@ -23,13 +23,13 @@ from numpy.typing import NDArray
 from ...clip import ClipError, ClipInfo, Frames
 from ...runtime.deprecation import deprecated_property
 from ..format.stream_format import NativeFrames, StreamFormat, bit_depth, has_alpha
-from . import demux
 from .container_crop import warn_container_crop
 from .convert import to_gray, to_level_planes
 from .corruption import CorruptionReport, OnDamage, decode_checked
-from .frame_rate import read_frame_rate
 from .hwaccel import HardwareError, check_hwaccel, select_device
-from .packet_scan import parse_duration
+from .packets import demux
+from .packets.frame_rate import read_frame_rate
+from .packets.packet_scan import parse_duration
 from .seek import SeekError, decode_range
 from .timestamps import TimeRange, Timestamps, frame_range, read_timestamps, trim_timestamps
 

@@ -15,7 +15,7 @@ from av.error import FFmpegError
 from av.video.codeccontext import VideoCodecContext
 
 from ...clip import ClipError
-from ..decode.demux import file_url
+from ..decode.packets.demux import file_url
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,8 @@ from av.video.frame import VideoFrame
 from torch import Tensor
 
 from ...clip import ClipError, Frames
-from ...runtime.accelerator import accelerator_for
-from ...runtime.transfer import Download, DownloadRing, with_cpu_fallback
+from ...runtime.device.accelerator import accelerator_for
+from ...runtime.device.transfer import Download, DownloadRing, with_cpu_fallback
 from ..format.stream_format import bit_depth
 from ..planes.frame_planes import frame_from_planes
 from ..planes.layout import PlaneLayout, layout_for

@@ -20,7 +20,7 @@ from av.video.frame import VideoFrame
 
 from ...clip import ClipError
 from ...runtime.typed_av import encode_video
-from ..decode.demux import error_message
+from ..decode.packets.demux import error_message
 from ..decode.semi_planar import SEMI_PLANAR
 from .codecs import Codec, Encoding
 from .encoder_options import EncoderSetup, check_software_size, software_setup

@@ -16,7 +16,7 @@ from pathlib import Path
 from av.video.stream import VideoStream
 
 from ...clip import ClipError
-from ..decode.ebml import MAX_HEADER_BYTES, TRACK_ENTRY, TRACKS, VIDEO, find_element, parse_elements
+from ..decode.packets.ebml import MAX_HEADER_BYTES, TRACK_ENTRY, TRACKS, VIDEO, find_element, parse_elements
 from .codecs import Container
 
 PLACEHOLDER_TITLE = "the display size belongs here".ljust(48, ".")

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from av.packet import Packet
 
-from ..decode.step_back import MAX_REORDERED_FRAMES, frame_ticks
+from ..decode.packets.step_back import MAX_REORDERED_FRAMES, frame_ticks
 from ..decode.timestamps import Timestamps
 
 _MAX_ROUNDING = 2  # units of the time base by which the durations of even frames may differ

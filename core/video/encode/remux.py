@@ -16,9 +16,9 @@ from av.packet import Packet
 from av.video.stream import VideoStream
 
 from ...clip import ClipError
-from ...runtime.atomic_write import atomic_path
+from ...runtime.files.atomic_write import atomic_path
 from ...runtime.typed_av import add_audio_stream, add_stream_from_template, encode_audio, mux
-from ..decode import demux
+from ..decode.packets import demux
 from .codecs import Container, open_output
 from .matroska_aspect import reserve_display_size, write_display_size
 from .stream_copy import CHANNEL_LAYOUTS, StreamCopier

@@ -19,7 +19,7 @@ from av.stream import Stream
 
 from ...clip import ClipError
 from ...runtime.typed_av import add_audio_stream, add_stream_from_template, encode_audio, mux
-from ..decode.demux import (
+from ..decode.packets.demux import (
     NO_PIXEL_LIMIT,
     IgnoreDecodeErrors,
     demux_packets,
@@ -29,7 +29,7 @@ from ..decode.demux import (
     packet_duration,
     video_stream,
 )
-from ..decode.joins import Shifts
+from ..decode.packets.joins import Shifts
 
 if TYPE_CHECKING:
     from av.container.core import Chapter

@@ -18,11 +18,11 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
 
 from ...clip import ClipError, ClipInfo, Frames
-from ...runtime.atomic_write import atomic_path
-from ...runtime.prefetch import chain_first, close, write_behind
+from ...runtime.files.atomic_write import atomic_path
+from ...runtime.threads.prefetch import chain_first, close, write_behind
 from ...runtime.typed_av import encode_video, mux
-from ..decode import demux
 from ..decode.convert import check_uniform, to_level_planes, to_planar_frame
+from ..decode.packets import demux
 from ..decode.semi_planar import to_semi_planar
 from ..decode.timestamps import TimeRange, Timestamps, log_notes, read_timestamps
 from ..format.chroma_location import chroma_subsampling, with_chroma_location

@@ -14,7 +14,7 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
 
 from ...clip import ClipError, ClipInfo, Frames
-from ...runtime.prefetch import close
+from ...runtime.threads.prefetch import close
 from ..decode.convert import check_uniform, to_planar_frame
 from ..format.chroma_location import LEFT, with_chroma_location
 from ..format.scaler import REFORMAT_THREADS, SWS_FLAGS

@@ -19,8 +19,8 @@ from PIL import Image, ImageOps
 
 from ...clip import ClipError, ClipInfo, Frames
 from ...runtime.deprecation import renamed_arguments
-from ..decode import demux
 from ..decode.convert import to_rgb
+from ..decode.packets import demux
 from ..format.stream_format import Orientation, has_alpha
 from .color_profile import read_image_color
 from .metadata import read_image_metadata, without_exif

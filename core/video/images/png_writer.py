@@ -14,12 +14,12 @@ import av
 from av.error import FFmpegError
 
 from ...clip import ClipError, Frames
-from ...runtime.atomic_write import follow_link, temp_path
 from ...runtime.deprecation import renamed_arguments
-from ...runtime.prefetch import chain_first, close, write_behind
+from ...runtime.files.atomic_write import follow_link, temp_path
+from ...runtime.threads.prefetch import chain_first, close, write_behind
 from ...runtime.typed_av import encode_video
-from ..decode import demux
 from ..decode.convert import PACKED_FORMATS, check_uniform, to_packed_frame
+from ..decode.packets import demux
 from .color_profile import ImageColor
 from .sequence_paths import PRINTF_NUMBER, existing_outputs, folder_and_pattern, frame_filename
 

@@ -19,8 +19,8 @@ from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from ...clip import ClipError
-from ..decode import demux
-from ..decode.ebml import is_complete_matroska
+from ..decode.packets import demux
+from ..decode.packets.ebml import is_complete_matroska
 from ..decode.timestamps import TimeRange
 from ..format.stream_format import BT601, FULL_RANGE, SMPTE170M, Orientation, resolve_matrix
 from .timeline import NONE, RawTrack, display_timeline, leading_range, nominal_rate, starts_part, typical_gap

@@ -23,13 +23,14 @@ from steadyscale.core.api import enhance_video, join_job, plan_job, run_shard, s
 from steadyscale.core.api.job_steps.stored_plan import decode_upscaling, encode_upscaling
 from steadyscale.core.clip import ClipError
 from steadyscale.core.filters.deflicker import MAX_BLEND_WEIGHT
-from steadyscale.core.jobs import fingerprint, shard
+from steadyscale.core.jobs import shard
 from steadyscale.core.jobs.claims import MAX_ATTEMPTS, Claims
-from steadyscale.core.jobs.layout import JobFolder
 from steadyscale.core.jobs.plan import load_plan
 from steadyscale.core.jobs.shard import PieceError
+from steadyscale.core.jobs.state import fingerprint
+from steadyscale.core.jobs.state.layout import JobFolder
 from steadyscale.core.upscaling.settings import Alpha, ColorCorrection, Engine, PostProcess, Precision, Reuse, Tiling
-from steadyscale.core.video.decode import demux
+from steadyscale.core.video.decode.packets import demux
 from steadyscale.core.video.verify.verify import VerificationError
 from steadyscale.models import SRVGGConfig, SRVGGNetCompact
 

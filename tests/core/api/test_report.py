@@ -114,7 +114,7 @@ def test_a_part_of_a_file_is_processed_and_its_damage_reported(monkeypatch, clip
     calls.replace(f"{API}.check_target")
     calls.replace(f"{API}.open_clip", clip)
     calls.replace(f"{API}.write_video", 6)
-    calls.replace("steadyscale.core.jobs.folder.open_job", nullcontext("the job"))
+    calls.replace("steadyscale.core.jobs.state.folder.open_job", nullcontext("the job"))
     calls.replace("steadyscale.core.jobs.run.run_job", JobResult(6, 1, 0))
     report = upscale_video(clip, "out.mp4", model=Network(), encoding=Encoding("hevc"), device="cpu", resumable=is_job)
     if is_job:

@@ -31,18 +31,18 @@ from steadyscale.core.api.processing import _smoother_loader
 from steadyscale.core.api.report import VideoReport
 from steadyscale.core.api.run import VideoRun
 from steadyscale.core.bars import FirstBars
-from steadyscale.core.jobs.folder import default_job_folder
 from steadyscale.core.jobs.run import JobResult
+from steadyscale.core.jobs.state.folder import default_job_folder
 from steadyscale.core.path.motion import Motion
-from steadyscale.core.path.strength import Strength
 from steadyscale.core.path.trajectory import Correction
 from steadyscale.core.pipeline.deflicker_op import DeflickerOp
 from steadyscale.core.pipeline.upscale_op import UpscaleOp
 from steadyscale.core.pipeline.upscale_operations import upscale_operations
 from steadyscale.core.pipeline.warp_op import WarpOp
+from steadyscale.core.smoothing.strength import Strength
 from steadyscale.core.upscaling.settings import ColorCorrection, UpscaleStats
 from steadyscale.core.video.decode.corruption import OnDamage
-from steadyscale.core.video.decode.demux import NO_PIXEL_LIMIT
+from steadyscale.core.video.decode.packets.demux import NO_PIXEL_LIMIT
 
 API = "steadyscale.core.api"
 COUNT = 3
@@ -149,7 +149,7 @@ def test_checks_come_before_the_source_is_opened_and_work_after(function, calls)
 @pytest.mark.parametrize("keep", [{"resumable": True}, {"job": "kept"}, {"resumable": True, "job": "kept"}])
 def test_a_resumable_run_gets_its_folder_and_segments(function, calls, keep):
     job = object()
-    calls.replace("steadyscale.core.jobs.folder.open_job", nullcontext(job))
+    calls.replace("steadyscale.core.jobs.state.folder.open_job", nullcontext(job))
     calls.replace("steadyscale.core.jobs.run.run_job", JobResult(7, 2, 1))
     report = call(function, **keep)
     assert calls.one("open_job")["folder"] == keep.get("job", default_job_folder("out.mp4"))

@@ -16,7 +16,7 @@ from steadyscale.core.batch.errors import BatchFailed
 from steadyscale.core.batch.executor import InlineExecutor
 from steadyscale.core.batch.run import BatchReport, run_batch
 from steadyscale.core.batch.tasks import ClipTask, JoinTask, PlanTask, ShardTask, TaskResult
-from steadyscale.core.runtime.folder_lock import folder_lock
+from steadyscale.core.runtime.files.folder_lock import folder_lock
 
 
 @pytest.fixture

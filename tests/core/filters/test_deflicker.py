@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from steadyscale.core.clip import ClipError
 from steadyscale.core.filters.deflicker import MAX_BLEND_WEIGHT, deflicker, local_min_max
 from steadyscale.core.metrics import warping_error
-from steadyscale.core.motion.flow import FlowMethod, flow_model
+from steadyscale.core.motion.optical_flow.flow import FlowMethod, flow_model
 
 HEIGHT, WIDTH = 144, 208
 STEP = (1.37, -0.61)  # pixels that the image of `pan` moves left and up a frame

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 from steadyscale.core.jobs.claims import MAX_ATTEMPTS, Claims, count_failures, last_error
-from steadyscale.core.jobs.layout import JobFolder
+from steadyscale.core.jobs.state.layout import JobFolder
 
 PLAN = SimpleNamespace(key="the plan")
 

@@ -11,12 +11,12 @@ from camera_simulation import make_shaken_clip
 from steadyscale.core.bars import BarDetection
 from steadyscale.core.clip import ClipError, TensorClip
 from steadyscale.core.jobs import motion_pieces
-from steadyscale.core.jobs.folder import open_job
-from steadyscale.core.jobs.layout import JobFolder
 from steadyscale.core.jobs.motion_cache import cached_motion, measure_share
+from steadyscale.core.jobs.state.folder import open_job
+from steadyscale.core.jobs.state.layout import JobFolder
 from steadyscale.core.lens import Lens
 from steadyscale.core.motion.estimate import LINK_FRAMES, estimate_motion
-from steadyscale.core.motion.flow import flow_model
+from steadyscale.core.motion.optical_flow.flow import flow_model
 from steadyscale.core.path.motion import Motion
 from steadyscale.core.stabilize import StabilizeSettings, measure_motion
 from steadyscale.core.stabilize import measure as measure_module

@@ -28,11 +28,11 @@ from job_run import (
 )
 from numbered_video import make_video, read_numbers
 from steadyscale.core.clip import ClipError
+from steadyscale.core.crop.border import Border
 from steadyscale.core.jobs import join as joining
 from steadyscale.core.jobs import run as jobs
 from steadyscale.core.jobs import shard
-from steadyscale.core.jobs.folder import open_job
-from steadyscale.core.path.border import Border
+from steadyscale.core.jobs.state.folder import open_job
 from steadyscale.core.video.decode.corruption import OnDamage
 from steadyscale.core.video.decode.video_clip import VideoClip
 from steadyscale.core.video.encode.codecs import Encoding

@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numbered_video import numbered_frames, read_number
 from steadyscale.core.clip import ClipError, TensorClip
+from steadyscale.core.crop.border import Border
 from steadyscale.core.jobs.segments import FrameReader, split_clip
-from steadyscale.core.path.border import Border
 from steadyscale.core.path.trajectory import Correction
 from steadyscale.core.pipeline.deflicker_op import DeflickerOp
 from steadyscale.core.pipeline.operation import Operation

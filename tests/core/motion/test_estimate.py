@@ -7,9 +7,9 @@ from camera_simulation import make_shaken_clip, make_texture, render_camera
 from steadyscale.core import geometry
 from steadyscale.core.clip import ClipError, TensorClip
 from steadyscale.core.motion import estimate as estimate_module
-from steadyscale.core.motion import flow as flow_module
 from steadyscale.core.motion.estimate import estimate_motion
-from steadyscale.core.motion.flow import FlowMethod, flow_model
+from steadyscale.core.motion.optical_flow import flow as flow_module
+from steadyscale.core.motion.optical_flow.flow import FlowMethod, flow_model
 from steadyscale.core.path.trajectory import MIN_CONFIDENCE, Trajectory
 
 

@@ -7,7 +7,7 @@ import pytest
 from camera_simulation import make_shake_path
 from steadyscale.core import geometry
 from steadyscale.core.clip import ClipInfo
-from steadyscale.core.path.border import Border
+from steadyscale.core.crop.border import Border
 from steadyscale.core.path.even_time import (
     FrameClock,
     even_grid,
@@ -17,8 +17,8 @@ from steadyscale.core.path.even_time import (
     smooth_evenly,
     uneven_times,
 )
-from steadyscale.core.path.smooth import Smoothing, smooth
 from steadyscale.core.path.trajectory import Trajectory
+from steadyscale.core.smoothing.smooth import Smoothing, smooth
 from steadyscale.core.stabilize import StabilizeSettings, correct_motion
 from steadyscale.models import load_path_smoother
 from uneven_timestamps import PATTERNS, judder, motion_at, pattern_times

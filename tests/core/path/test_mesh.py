@@ -5,6 +5,7 @@ from fractions import Fraction
 
 import numpy as np
 from steadyscale.core.clip import ClipInfo
+from steadyscale.core.crop.zoom import apply_zoom, zoom_to_fill
 from steadyscale.core.path.mesh import (
     MESH_SHAPE,
     bend_points,
@@ -17,7 +18,6 @@ from steadyscale.core.path.mesh import (
     unbend_points,
 )
 from steadyscale.core.path.trajectory import Correction, inverse
-from steadyscale.core.path.zoom import apply_zoom, zoom_to_fill
 
 WIDTH, HEIGHT = 320, 180
 

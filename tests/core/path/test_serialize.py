@@ -12,8 +12,8 @@ from steadyscale.core.lens import Lens
 from steadyscale.core.path.mesh import MESH_SHAPE, quantize
 from steadyscale.core.path.motion import Motion
 from steadyscale.core.path.serialize import load_path, save_path
-from steadyscale.core.path.smooth import smooth
 from steadyscale.core.path.trajectory import Trajectory, correction, inverse
+from steadyscale.core.smoothing.smooth import smooth
 
 
 @pytest.fixture

@@ -6,10 +6,10 @@ import pytest
 from camera_simulation import make_shake_path
 from steadyscale.core import geometry
 from steadyscale.core.clip import ClipError, ClipInfo
-from steadyscale.core.motion.readout_time import estimate_readout
+from steadyscale.core.motion.camera.readout_time import estimate_readout
 from steadyscale.core.path.motion import Motion
-from steadyscale.core.path.smooth import smooth
 from steadyscale.core.path.trajectory import Trajectory, correction, inverse
+from steadyscale.core.smoothing.smooth import smooth
 
 INFO = ClipInfo(640, 360, Fraction(25), 40)
 

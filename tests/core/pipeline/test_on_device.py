@@ -9,7 +9,7 @@ import torch
 from camera_simulation import make_shaken_clip
 from steadyscale.core import Border, ClipInfo, flow_model
 from steadyscale.core.filters.deflicker import deflicker
-from steadyscale.core.motion.flow import FlowMethod
+from steadyscale.core.motion.optical_flow.flow import FlowMethod
 from steadyscale.core.path.trajectory import Correction
 from steadyscale.core.warping.warp import warp
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from recorded_calls import RecordedCalls
 from steadyscale.core.clip import ClipError, ClipInfo
-from steadyscale.core.path.border import FILL_RADIUS_FRAMES, Border
+from steadyscale.core.crop.border import FILL_RADIUS_FRAMES, Border
 from steadyscale.core.path.trajectory import Correction
 from steadyscale.core.pipeline.deflicker_op import DeflickerOp
 from steadyscale.core.pipeline.upscale_op import UpscaleOp

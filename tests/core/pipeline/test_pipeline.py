@@ -13,15 +13,15 @@ from camera_simulation import make_shake_path, make_shaken_clip, make_texture, r
 from numbered_video import numbered_frames, read_numbers
 from steadyscale.core import geometry
 from steadyscale.core.clip import ClipError, ClipInfo, Frames, TensorClip
+from steadyscale.core.crop.border import Border
 from steadyscale.core.motion.estimate import estimate_motion
-from steadyscale.core.motion.flow import flow_model
-from steadyscale.core.path.border import Border
-from steadyscale.core.path.smooth import smooth
+from steadyscale.core.motion.optical_flow.flow import flow_model
 from steadyscale.core.path.trajectory import Correction, Trajectory, correction
 from steadyscale.core.pipeline.deflicker_op import DeflickerOp
 from steadyscale.core.pipeline.pipeline import Pipeline
 from steadyscale.core.pipeline.upscale_op import UpscaleOp
 from steadyscale.core.pipeline.warp_op import WarpOp
+from steadyscale.core.smoothing.smooth import smooth
 from steadyscale.core.upscaling.postprocess import add_film_grain_rgba
 from steadyscale.core.upscaling.settings import OutputSize, UpscaleSettings
 

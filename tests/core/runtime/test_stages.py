@@ -12,7 +12,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from steadyscale.core.runtime.prefetch import prefetch, write_behind
+from steadyscale.core.runtime.threads.prefetch import prefetch, write_behind
 from streams import CountingSource, add_amount, list_our_threads
 
 pytestmark = pytest.mark.timeout(60, method="thread")  # what hangs is named, and fails
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.timeout(60, method="thread")  # what hangs is named, an
 
 UNFINISHED = """
 import sys, threading, time
-from steadyscale.core.runtime.prefetch import prefetch
+from steadyscale.core.runtime.threads.prefetch import prefetch
 
 def items():
     try:

@@ -8,7 +8,7 @@ import time
 import traceback
 
 import pytest
-from steadyscale.core.runtime.prefetch import write_behind
+from steadyscale.core.runtime.threads.prefetch import write_behind
 from streams import CancelledByHost, CountingSource, TrackedFrame
 
 pytestmark = pytest.mark.timeout(60, method="thread")  # what hangs is named, and fails

@@ -317,7 +317,7 @@ def test_names_of_objects_become_names_of_files(memory: Any):
 
 
 def test_the_work_folder_of_a_dead_process_is_removed(tmp_path: Path):
-    from steadyscale.core.runtime import atomic_write
+    from steadyscale.core.runtime.files import atomic_write
 
     dead = tmp_path / "cache" / "copies" / f".copy.{atomic_write._machine_id()}-999999999-1-00000000.partial"
     dead.mkdir(parents=True)

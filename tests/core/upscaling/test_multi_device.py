@@ -15,7 +15,7 @@ from nearest_upscaler import Cancelled, CancellingModel, NearestUpscaler, random
 from numbered_video import make_video, read_numbers
 from steadyscale.core import Encoding, Precision, TensorClip, open_clip, upscale_video, write_clip
 from steadyscale.core.clip import ClipError
-from steadyscale.core.runtime.device_names import resolve_devices
+from steadyscale.core.runtime.device.device_names import resolve_devices
 from steadyscale.core.upscaling.settings import OutputSize, PostProcess, Tiling, UpscaleSettings, UpscaleStats
 from steadyscale.core.upscaling.upscale import upscale
 from steadyscale.models import RRDBConfig, RRDBNet, SRVGGConfig, SRVGGNetCompact, Upscaler

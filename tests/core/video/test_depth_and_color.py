@@ -12,7 +12,7 @@ import torch
 import yuv_frames
 from steadyscale.core.clip import ClipError, ClipInfo
 from steadyscale.core.pipeline.device_frames import device_frames
-from steadyscale.core.runtime.accelerator import accelerator_for
+from steadyscale.core.runtime.device.accelerator import accelerator_for
 from steadyscale.core.video.decode.video_clip import VideoClip
 from steadyscale.core.video.encode.codecs import CODECS, Encoding
 from steadyscale.core.video.encode.device_planes import PlaneDownloader

@@ -14,11 +14,11 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
 from steadyscale.core import geometry
 from steadyscale.core.clip import ClipInfo, TensorClip
+from steadyscale.core.crop.border import Border
 from steadyscale.core.lens import Lens
-from steadyscale.core.path.border import Border
 from steadyscale.core.path.ray_camera import RayCamera
 from steadyscale.core.path.trajectory import Correction
-from steadyscale.core.path.transfer import undo
+from steadyscale.core.smoothing.transfer import undo
 from steadyscale.core.video.format.stream_format import BT709, Orientation, StreamFormat
 from steadyscale.core.warping.warp import warp
 from steadyscale.core.warping.warp_yuv import warp_yuv

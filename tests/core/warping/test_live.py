@@ -10,12 +10,12 @@ from numbered_video import numbered_frames, read_number
 from rolling_shutter_motion import pose_at, rolling_shutter_steps
 from steadyscale.core import geometry
 from steadyscale.core.clip import ClipError, TensorClip
+from steadyscale.core.crop.border import Border
+from steadyscale.core.crop.zoom import apply_zoom
 from steadyscale.core.motion.estimate import estimate_motion
-from steadyscale.core.motion.flow import FlowMethod, flow_model
-from steadyscale.core.path.border import Border
-from steadyscale.core.path.strength import Strength
+from steadyscale.core.motion.optical_flow.flow import FlowMethod, flow_model
 from steadyscale.core.path.trajectory import Correction
-from steadyscale.core.path.zoom import apply_zoom
+from steadyscale.core.smoothing.strength import Strength
 from steadyscale.core.warping.live import FrameMotion, stabilize_live, stream_motion
 from steadyscale.core.warping.warp import warp
 from steadyscale.models import load_path_smoother

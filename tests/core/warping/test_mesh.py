@@ -14,13 +14,13 @@ from av.video.reformatter import VideoReformatter
 from camera_simulation import make_texture
 from steadyscale.core import geometry
 from steadyscale.core.clip import ClipInfo, TensorClip
-from steadyscale.core.path.border import Border
+from steadyscale.core.crop.border import Border
 from steadyscale.core.path.mesh import MESH_SHAPE, mesh_vertices
 from steadyscale.core.path.trajectory import Correction, inverse
-from steadyscale.core.path.transfer import undo
 from steadyscale.core.pipeline.pipeline import Pipeline
 from steadyscale.core.pipeline.slicing import render_piece
 from steadyscale.core.pipeline.warp_op import WarpOp, union_fill_mask
+from steadyscale.core.smoothing.transfer import undo
 from steadyscale.core.video.format.stream_format import BT709, Orientation, StreamFormat
 from steadyscale.core.warping.sampling_map import sampling_map
 from steadyscale.core.warping.warp import warp

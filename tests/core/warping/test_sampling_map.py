@@ -9,15 +9,15 @@ import torch
 from camera_simulation import make_texture, render_camera, render_rolling_shutter
 from steadyscale.core import geometry
 from steadyscale.core.clip import ClipInfo, TensorClip
+from steadyscale.core.crop.border import Border
+from steadyscale.core.crop.zoom import MAX_ZOOM, adaptive_zoom, limit_zoom, zooms_to_fill
 from steadyscale.core.path import rolling_shutter
-from steadyscale.core.path.border import Border
-from steadyscale.core.path.smooth import smooth
 from steadyscale.core.path.trajectory import Correction, Trajectory, correction, inverse
-from steadyscale.core.path.transfer import undo
-from steadyscale.core.path.zoom import MAX_ZOOM, adaptive_zoom, limit_zoom, zooms_to_fill
 from steadyscale.core.pipeline.pipeline import Pipeline
 from steadyscale.core.pipeline.slicing import render_piece
 from steadyscale.core.pipeline.warp_op import WarpOp, union_fill_mask
+from steadyscale.core.smoothing.smooth import smooth
+from steadyscale.core.smoothing.transfer import undo
 from steadyscale.core.warping.sampling_map import sampling_maps
 from steadyscale.core.warping.warp import warp
 

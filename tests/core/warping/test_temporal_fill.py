@@ -8,7 +8,7 @@ import torch
 from camera_simulation import make_shake_path, make_texture, render_camera
 from steadyscale.core import geometry
 from steadyscale.core.clip import ClipError, ClipInfo, TensorClip
-from steadyscale.core.path.border import Border
+from steadyscale.core.crop.border import Border
 from steadyscale.core.path.trajectory import Correction
 from steadyscale.core.warping import temporal_fill as fill_module
 from steadyscale.core.warping.warp import warp

@@ -7,11 +7,11 @@ import torch
 from camera_simulation import make_shake_path, make_shaken_clip, make_texture, measure_jitter, render_camera
 from steadyscale.core import geometry
 from steadyscale.core.clip import ClipError, ClipInfo, TensorClip
+from steadyscale.core.crop.border import Border, with_border_zoom
 from steadyscale.core.motion.estimate import estimate_motion
-from steadyscale.core.motion.flow import flow_model
-from steadyscale.core.path.border import Border, with_border_zoom
-from steadyscale.core.path.smooth import smooth
+from steadyscale.core.motion.optical_flow.flow import flow_model
 from steadyscale.core.path.trajectory import Correction, Trajectory, correction, inverse
+from steadyscale.core.smoothing.smooth import smooth
 from steadyscale.core.warping import sampling_map
 from steadyscale.core.warping.warp import warp
 

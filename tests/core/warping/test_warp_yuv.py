@@ -17,7 +17,7 @@ from camera_simulation import make_shake_path, make_texture
 from numbered_video import make_video
 from steadyscale.core import geometry
 from steadyscale.core.clip import ClipError, ClipInfo, TensorClip
-from steadyscale.core.path.border import Border
+from steadyscale.core.crop.border import Border
 from steadyscale.core.path.trajectory import Correction
 from steadyscale.core.pipeline.deflicker_op import DeflickerOp
 from steadyscale.core.pipeline.pipeline import Pipeline

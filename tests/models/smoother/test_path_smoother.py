@@ -8,10 +8,10 @@ import torch
 from safetensors.torch import save_file
 from steadyscale.core import geometry
 from steadyscale.core.clip import ClipInfo
-from steadyscale.core.path.smooth import gaussian, smooth, whittaker
-from steadyscale.core.path.smoothers.kalman import kalman, kalman_lagged
+from steadyscale.core.crop.zoom import limit_zoom, zoom_to_fill
 from steadyscale.core.path.trajectory import Trajectory, correction, inverse
-from steadyscale.core.path.zoom import limit_zoom, zoom_to_fill
+from steadyscale.core.smoothing.smooth import gaussian, smooth, whittaker
+from steadyscale.core.smoothing.smoothers.kalman import kalman, kalman_lagged
 from steadyscale.core.training.smoother.synthetic_paths import ASPECT, PathKind, camera_path
 from steadyscale.models import PathSmoother, WeightsError, load_path_smoother
 from steadyscale.models.smoother.path_net import corner_displacements, crop_margin, margin_usage, tangent_scale

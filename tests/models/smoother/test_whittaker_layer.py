@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from steadyscale.core.path.smooth import whittaker
+from steadyscale.core.smoothing.smooth import whittaker
 from steadyscale.models.smoother.whittaker_layer import smoothing_penalty, whittaker_smooth
 
 

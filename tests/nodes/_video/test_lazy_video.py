@@ -17,7 +17,7 @@ from steadyscale.core.clip import ClipError, ClipInfo
 from steadyscale.core.path.trajectory import Correction
 from steadyscale.core.pipeline.upscale_op import UpscaleOp
 from steadyscale.core.pipeline.warp_op import WarpOp
-from steadyscale.core.video.decode import demux
+from steadyscale.core.video.decode.packets import demux
 from steadyscale.core.video.decode.timestamps import read_timestamps
 from steadyscale.core.video.decode.video_clip import VideoClip
 from steadyscale.core.video.encode.codecs import Encoding

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from steadyscale.core.motion.consistency import backward_warp
+from steadyscale.core.motion.optical_flow.consistency import backward_warp
 from steadyscale.core.training import TrainingError
 from steadyscale.core.training.config.degradation import DegradationConfig, DegradationStage
 from steadyscale.core.training.data import clips, compression_artifacts

@@ -3,7 +3,7 @@
 import pytest
 import torch
 from steadyscale.core.filters.deflicker import deflicker
-from steadyscale.core.motion.flow import FlowMethod, flow_model
+from steadyscale.core.motion.optical_flow.flow import FlowMethod, flow_model
 from steadyscale.core.training.data.clips import measure_motion
 from steadyscale.core.training.losses.temporal import deflickered, neighbor_pairs, temporal_consistency
 from torch.autograd import gradcheck

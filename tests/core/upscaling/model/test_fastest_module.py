@@ -7,8 +7,8 @@ import logging
 import pytest
 import torch
 from nearest_upscaler import random_frames
-from steadyscale.core.runtime.accelerator import accelerator_for
-from steadyscale.core.runtime.captured_graph import CapturedGraph
+from steadyscale.core.runtime.device.accelerator import accelerator_for
+from steadyscale.core.runtime.device.captured_graph import CapturedGraph
 from steadyscale.core.upscaling.model import fastest_module
 from steadyscale.core.upscaling.model.fastest_module import FastestModule, Way
 from steadyscale.core.upscaling.settings import Engine, Precision, UpscaleSettings

@@ -6,7 +6,7 @@ import pytest
 import torch
 from nearest_upscaler import NearestUpscaler, random_frames, repeat_pixels, run_upscale
 from steadyscale.core.clip import ClipError
-from steadyscale.core.runtime.accelerator import accelerator_for
+from steadyscale.core.runtime.device.accelerator import accelerator_for
 from steadyscale.core.upscaling.model.model_runner import ModelRunner
 from steadyscale.core.upscaling.model.precision import MIN_DTYPE_SHARE, ComputeMode, check_dtype, compute_modes
 from steadyscale.core.upscaling.settings import Precision

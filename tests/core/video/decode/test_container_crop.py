@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from numbered_video import make_video
 from steadyscale.core.video.decode.container_crop import read_container_crop
-from steadyscale.core.video.decode.ebml import TRACK_ENTRY, TRACKS, VIDEO, find_element
+from steadyscale.core.video.decode.packets.ebml import TRACK_ENTRY, TRACKS, VIDEO, find_element
 from steadyscale.core.video.decode.video_clip import VideoClip
 from steadyscale.core.video.encode.codecs import CONTAINERS
 from steadyscale.core.video.encode.remux import remux

@@ -15,11 +15,11 @@ from av.video.stream import VideoStream
 from corrupt_videos import FRAME_COUNT, GOP_SIZE, corrupt_packet, drop_start, make_moving_video, truncate_end
 from steadyscale.core.clip import ClipError
 from steadyscale.core.jobs import join
-from steadyscale.core.jobs.folder import open_job
 from steadyscale.core.jobs.run import JobResult, run_job
+from steadyscale.core.jobs.state.folder import open_job
 from steadyscale.core.pipeline.pipeline import Pipeline
 from steadyscale.core.video.decode.corruption import MAX_CONSECUTIVE_REPEATS, CorruptionReport, OnDamage, decode_checked
-from steadyscale.core.video.decode.demux import open_media, software_decoder
+from steadyscale.core.video.decode.packets.demux import open_media, software_decoder
 from steadyscale.core.video.decode.timestamps import read_timestamps
 from steadyscale.core.video.decode.video_clip import VideoClip
 from steadyscale.core.video.encode.writer import write_video

@@ -15,10 +15,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numbered_video import make_video, read_number, read_numbers
 from steadyscale.core.clip import ClipError
-from steadyscale.core.jobs.folder import open_job
 from steadyscale.core.jobs.run import run_job
+from steadyscale.core.jobs.state.folder import open_job
 from steadyscale.core.pipeline.pipeline import Pipeline
-from steadyscale.core.video.decode.demux import demux_packets
+from steadyscale.core.video.decode.packets.demux import demux_packets
 from steadyscale.core.video.decode.timestamps import TimeRange, Timestamps, frame_range, read_timestamps
 from steadyscale.core.video.decode.video_clip import VideoClip
 from steadyscale.core.video.encode.writer import write_video
@@ -76,7 +76,7 @@ def test_decoding_for_a_late_window_starts_shortly_before_it(tmp_path: Path, mon
 
     clip = VideoClip(tmp_path / "slow.mkv", window=TimeRange(40.0, 3.0))
     all_frames = [frame for batch in VideoClip(tmp_path / "slow.mkv").frames() for frame in batch]
-    monkeypatch.setattr("steadyscale.core.video.decode.demux.demux_packets", count_packets)
+    monkeypatch.setattr("steadyscale.core.video.decode.packets.demux.demux_packets", count_packets)
     frames = [frame for batch in clip.frames() for frame in batch]
     assert len(frames) == 3
     assert all(torch.equal(a, b) for a, b in zip(frames, all_frames[40:43], strict=True))

@@ -16,7 +16,7 @@ import torch
 from numbered_video import make_video, numbered_frames, read_numbers
 from steadyscale.core.clip import ClipError, ClipInfo
 from steadyscale.core.jobs import run as jobs
-from steadyscale.core.jobs.folder import open_job
+from steadyscale.core.jobs.state.folder import open_job
 from steadyscale.core.video.decode import semi_planar
 from steadyscale.core.video.decode.video_clip import VideoClip
 from steadyscale.core.video.encode import hardware_encoders, writer

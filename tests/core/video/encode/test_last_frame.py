@@ -11,8 +11,8 @@ from clock_videos import end_time, make_clip, raw_times
 from numbered_video import make_video, read_numbers
 from PIL import Image
 from steadyscale.core.clip import ClipError
-from steadyscale.core.jobs.folder import open_job
 from steadyscale.core.jobs.run import run_job
+from steadyscale.core.jobs.state.folder import open_job
 from steadyscale.core.pipeline.pipeline import Pipeline
 from steadyscale.core.video.decode.timestamps import TimeRange, read_timestamps
 from steadyscale.core.video.decode.video_clip import VideoClip

@@ -9,8 +9,8 @@ import av
 import pytest
 from numbered_video import make_video, read_numbers
 from steadyscale.core.clip import ClipError
-from steadyscale.core.jobs.folder import open_job
 from steadyscale.core.jobs.run import run_job
+from steadyscale.core.jobs.state.folder import open_job
 from steadyscale.core.pipeline.pipeline import Pipeline
 from steadyscale.core.video.decode.video_clip import VideoClip
 from steadyscale.core.video.encode.codecs import CODECS, CONTAINERS, Encoding, container_for

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import simulated_gpu
 import torch
-from steadyscale.core.runtime.accelerator import accelerator_for
-from steadyscale.core.runtime.transfer import DownloadRing, Uploader
+from steadyscale.core.runtime.device.accelerator import accelerator_for
+from steadyscale.core.runtime.device.transfer import DownloadRing, Uploader
 from steadyscale.core.video.planes.frame_planes import empty_planes
 from steadyscale.core.video.planes.layout import layout_for
 from steadyscale.core.video.planes.rgb_conversion import planes_to_rgb, rgb_to_planes

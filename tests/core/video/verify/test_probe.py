@@ -10,7 +10,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from steadyscale.core.video.decode.demux import packet_duration
+from steadyscale.core.video.decode.packets.demux import packet_duration
 from steadyscale.core.video.decode.timestamps import read_timestamps
 from steadyscale.core.video.verify.probe import probe
 

@@ -1,0 +1,226 @@
+"""Read the gyroscope in a video file, and fuse it with the measured motion.
+
+Cameras that record it (GoPro, Sony, Insta360, DJI and others, and files with a CAMM track) are read by the package
+telemetry-parser. When its samples were taken relative to the frames, how its axes lie in the camera, and how many
+pixels an angle is, follow from the correlation with the motion of the frames. Where that is too low, the gyroscope is
+not used.
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging
+from dataclasses import replace
+from enum import Enum
+from itertools import permutations, product
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ... import geometry
+from ...clip import Clip
+from ...path.motion import Motion
+from ...path.ray_camera import RayCamera, rotation_vectors, rotations_from_vectors
+from ...path.rolling_shutter import shutter_distortion
+from ...path.trajectory import is_reliable
+from ...video.decode.video_clip import VideoClip
+from .robust_slope import fit_slope
+
+log = logging.getLogger(__name__)
+
+Array = NDArray[np.float64]
+
+MAX_OFFSET = 1.0  # seconds between the clocks of gyroscope and frames
+MIN_STEPS = 30  # fewer do not tell which axis is which
+MIN_CORRELATION = 0.5  # over all axes, weighted by their motion; noise alone correlates by 0.2
+MAX_SCALE_ERROR = 0.25  # of the roll, and with a lens of the other axes: they need no focal length
+EXACT_PIXELS = 0.3  # deviation of the frames from the gyroscope: below, their motion is the more exact of the two
+MAX_SIGMAS = 5.0  # of that deviation; a step beyond is taken from the gyroscope
+
+
+class Telemetry(str, Enum):
+    """Whether the gyroscope in a file is used."""
+
+    OFF = "off"
+    AUTO = "auto"
+
+
+class Gyro(NamedTuple):
+    """Samples of a gyroscope.
+
+    times: (M,), in seconds from the first frame, about. rates: (M, 3), in radians per second, about any three axes.
+    """
+
+    times: Array
+    rates: Array
+
+
+def read_gyro(path: str | Path) -> Gyro | str:
+    """Read the gyroscope of a file, or return why there is none."""
+    try:
+        parser: Any = importlib.import_module("telemetry_parser")
+    except ImportError:
+        return "telemetry needs the package telemetry-parser: pip install 'steadyscale[telemetry]'"
+    try:
+        samples: list[dict[str, Any]] = parser.Parser(str(path)).normalized_imu()
+    except Exception as error:  # the package raises no class of its own
+        return f"no telemetry was read ({error})"
+    samples = [sample for sample in samples if sample.get("gyro")]
+    if len(samples) < 2:
+        return "the file holds no gyroscope"
+    times = np.array([sample["timestamp_ms"] for sample in samples], np.float64) / 1000
+    rates = np.radians(np.array([sample["gyro"] for sample in samples], np.float64))
+    order = np.argsort(times, kind="stable")
+    return Gyro(times[order], rates[order])
+
+
+def gyro_of(clip: Clip) -> Gyro | str:
+    """The gyroscope of a clip, or why there is none."""
+    if not isinstance(clip, VideoClip):
+        return "only a video file holds telemetry"
+    if clip.window is not None:
+        return "telemetry is not read of a part of a file"
+    return read_gyro(clip.path)
+
+
+class _Match(NamedTuple):
+    """How a gyroscope fits the motion of frames.
+
+    offset: in seconds, what is added to the time of a frame. axes: (3, 3), from its axes to the camera's.
+    """
+
+    correlation: float
+    offset: float
+    axes: Array
+
+
+def fuse_gyro(motion: Motion, gyro: Gyro | str) -> Motion:
+    """Return the motion with steps of the gyroscope where they are better.
+
+    gyro: its samples, or the reason why there are none, in words. `telemetry` of the result says what was done. Cuts
+    are those of the frames. Where their motion agrees closely with the gyroscope, only its outliers are replaced; else
+    all steps are.
+    """
+    if isinstance(gyro, str):
+        return replace(motion, telemetry=f"off: {gyro}")
+    camera = None if motion.lens is None else RayCamera(motion.lens, motion.info.width)
+    reliable = is_reliable(motion.confidence, motion.steps)
+    if reliable.sum() < MIN_STEPS:
+        return replace(motion, telemetry=f"off: {int(reliable.sum())} steps are too few to compare")
+    views = geometry.inverse(np.where(reliable[:, None, None], motion.steps, np.eye(3)))
+    times = motion.frame_times / float(motion.info.fps)
+    seen, weights = _turns_of_views(views, camera, motion)
+    match = _match(seen, weights, reliable, times, gyro)
+    if match.correlation < MIN_CORRELATION:
+        return replace(motion, telemetry=f"off: it correlates with the frames by {match.correlation:.2f}")
+    turns = _integrate(gyro, times + match.offset) @ match.axes.T
+    tilt = fit_slope(turns[reliable, :2].ravel(), seen[reliable, :2].ravel()).value
+    roll = fit_slope(turns[reliable, 2], seen[reliable, 2]).value
+    focal = camera.focal if camera is not None else tilt
+    moves_roll = np.square(turns[reliable, 2]).mean() > 0.1 * np.square(turns[reliable]).sum(axis=1).mean()
+    errors = [abs(roll - 1)] * bool(moves_roll) + [abs(tilt - 1)] * (camera is not None)
+    if focal <= 0 or max(errors, default=0) > MAX_SCALE_ERROR:
+        return replace(motion, telemetry=f"off: its turns are {roll:.2f} times those of the frames")
+    predicted = _views_of_turns(turns, camera, focal)
+    pixels = np.array([focal if camera is not None else 1.0] * 2 + [weights[2] ** 0.5])
+    expected = turns * (np.ones(3) if camera is not None else np.array([tilt, tilt, 1.0]))
+    deviation = np.linalg.norm((seen - expected) * pixels, axis=1)
+    typical = 1.48 * float(np.median(deviation[reliable]))
+    is_better = ~reliable | (deviation > MAX_SIGMAS * max(typical, EXACT_PIXELS / 3))
+    if typical > EXACT_PIXELS * motion.info.width / 480:
+        is_better[:] = True
+    is_better[[shot.start for shot in motion.shots]] = False
+    of_gyro = _with_shutter(geometry.normalize(geometry.inverse(predicted)), motion)
+    steps = np.where(is_better[:, None, None], of_gyro, motion.steps)
+    confidence = np.where(is_better, 1.0, motion.confidence)
+    text = f"gyroscope at {1000 * match.offset:+.0f} ms for {is_better.sum() / max(1, len(steps) - 1):.0%} of the steps"
+    log.info("%s, correlation %.2f, focal length %.0f px", text, match.correlation, focal)
+    return replace(motion, steps=steps, confidence=confidence, telemetry=text)
+
+
+def _turns_of_views(views: geometry.Matrices, camera: RayCamera | None, motion: Motion) -> tuple[Array, Array]:
+    """Return turns about x, y and z, (N, 3), and the weight of each axis.
+
+    The weight is the squared motion in pixels of a turn by one unit. Without a camera the first two are in pixels.
+    """
+    corner = np.hypot(motion.info.width, motion.info.height) / 4
+    if camera is not None:
+        turns = rotation_vectors(camera.rotations(views)[0])
+        return turns, np.array([camera.focal, camera.focal, corner]) ** 2
+    x, y, roll, _ = geometry.to_parameters(views).T
+    return np.stack([-y, x, roll], axis=-1), np.array([1.0, 1.0, corner**2])
+
+
+def _views_of_turns(turns: Array, camera: RayCamera | None, focal: float) -> geometry.Matrices:
+    rotations = rotations_from_vectors(turns)
+    if camera is not None:
+        return camera.views(rotations, np.ones(len(turns)))
+    scale = np.diag([focal, focal, 1.0])
+    return geometry.normalize(scale @ rotations @ np.diag([1 / focal, 1 / focal, 1.0]))
+
+
+def _with_shutter(steps: geometry.Matrices, motion: Motion) -> geometry.Matrices:
+    """Add the effect of the rolling shutter, which measured steps have."""
+    if not motion.readout:
+        return steps
+    distorted = steps.copy()
+    for shot in motion.shots:
+        inner = slice(shot.start + 1, shot.stop)
+        if shot.stop - shot.start > 1:
+            tangents = shutter_distortion(steps[inner], motion.readout, motion.info, motion.frame_times[shot])
+            if motion.lens is not None:
+                tangents[:, 4:] = 0
+            distorted[inner] = steps[inner] @ geometry.matrices_from_tangents(tangents)
+    return geometry.normalize(distorted)
+
+
+def _integrate(gyro: Gyro, times: Array) -> Array:
+    """Integrate the rates from each frame to the next: (N, 3).
+
+    In the axes of the gyroscope; the first is zero.
+    """
+    gaps = np.diff(gyro.times)[:, None]
+    angles = np.concatenate([np.zeros((1, 3)), np.cumsum((gyro.rates[1:] + gyro.rates[:-1]) / 2 * gaps, axis=0)])
+    columns: list[Array] = [np.interp(times, gyro.times, column) for column in angles.T]
+    return np.diff(np.stack(columns, axis=-1), axis=0, prepend=[[column[0] for column in columns]])
+
+
+def _match(seen: Array, weights: Array, reliable: NDArray[np.bool_], times: Array, gyro: Gyro) -> _Match:
+    """Find the offset and the axes with the highest correlation, from coarse to fine."""
+    step = float(np.median(np.diff(times))) / 2
+    power = weights * seen[reliable].var(axis=0)
+    share = power / max(float(power.sum()), 1e-12)
+    best = _Match(-1.0, 0.0, np.eye(3))
+    for offset in np.arange(-MAX_OFFSET, MAX_OFFSET + step, step):
+        best = max(best, _correlate(seen, share, reliable, times, gyro, float(offset)), key=lambda m: m.correlation)
+    for fine in (step / 4, step / 16):
+        for k in range(-4, 5):
+            offset = best.offset + k * fine
+            best = max(best, _correlate(seen, share, reliable, times, gyro, offset), key=lambda m: m.correlation)
+    return best
+
+
+def _correlate(
+    seen: Array, share: Array, reliable: NDArray[np.bool_], times: Array, gyro: Gyro, offset: float
+) -> _Match:
+    a, b = (values[reliable] - values[reliable].mean(axis=0) for values in (seen, _integrate(gyro, times + offset)))
+    norms = np.linalg.norm(a, axis=0)[:, None] * np.linalg.norm(b, axis=0)
+    table = (a.T @ b) / np.maximum(norms, 1e-12) * share[:, None]
+    best = max(ORIENTATIONS, key=lambda axes: float((table * axes).sum()))
+    return _Match(float((table * best).sum()), offset, best)
+
+
+def _orientations() -> list[Array]:
+    """The 24 rotations that exchange axes."""
+    found: list[Array] = []
+    for order in permutations(range(3)):
+        for signs in product((1.0, -1.0), repeat=3):
+            axes = np.eye(3)[list(order)] * np.array(signs)[:, None]
+            if np.linalg.det(axes) > 0:
+                found.append(axes)
+    return found
+
+
+ORIENTATIONS = _orientations()

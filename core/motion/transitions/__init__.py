@@ -1,0 +1,1 @@
+"""Dissolves and fades between scenes."""

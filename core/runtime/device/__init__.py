@@ -1,0 +1,1 @@
+"""Devices that networks run on, and transfers to and from them."""

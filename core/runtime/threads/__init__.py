@@ -1,0 +1,1 @@
+"""Threads: prefetching, sharing a stream among workers, the threads of torch."""

@@ -1,0 +1,155 @@
+import sys
+from fractions import Fraction
+
+import av
+import numpy as np
+import pytest
+from camera_simulation import make_texture, render_camera
+from gpmf_video import add_gpmf_track
+from scipy.spatial.transform import Rotation
+from steadyscale.core import geometry
+from steadyscale.core.clip import ClipInfo
+from steadyscale.core.lens import Lens
+from steadyscale.core.motion.camera.telemetry import Gyro, fuse_gyro, gyro_of, read_gyro
+from steadyscale.core.path.motion import Motion
+from steadyscale.core.path.ray_camera import RayCamera
+from steadyscale.core.stabilize import StabilizeSettings, measure_motion
+from steadyscale.core.video.open import open_clip
+
+INFO, FOCAL, RATE, COUNT = ClipInfo(320, 180, Fraction(25), 80), 260.0, 200, 80
+
+
+def vectors(times):
+    """Rotation vectors of the camera: slow oscillations, small enough to be added."""
+    phases = np.array([0.1, 0.45, 0.8])
+    t = np.asarray(times)[:, None]
+    return 0.012 * sum(np.sin(2 * np.pi * (f * t + phases * f)) for f in (1.3, 2.6, 4.1)) * [1, 1.2, 0.8]
+
+
+def steps_of(rotations, focal=FOCAL):
+    """Homographies between frames."""
+    k = np.diag([focal, focal, 1.0])
+    turns = np.swapaxes(rotations[1:], 1, 2) @ rotations[:-1]
+    return geometry.normalize(np.concatenate([np.eye(3)[None], k @ turns @ np.linalg.inv(k)]))
+
+
+def gyro_of_path(offset=0.0, axes=None):
+    """Body rates at 200 Hz. offset: of the clock. axes: (3, 3), from the camera's axes to the sensor's."""
+    times = np.arange(-200, COUNT * 8 + 200) / RATE
+    turns = Rotation.from_rotvec(vectors(times + 0.0005))
+    before = Rotation.from_rotvec(vectors(times - 0.0005))
+    rates = (before.inv() * turns).as_rotvec() * 1000
+    return Gyro(times + offset, rates @ (np.eye(3) if axes is None else axes).T)
+
+
+@pytest.fixture(scope="module")
+def truth():
+    return steps_of(Rotation.from_rotvec(vectors(np.arange(COUNT) / 25)).as_matrix())
+
+
+def motion_with(steps):
+    return Motion(steps, np.array([0.0, *[0.9] * (COUNT - 1)]), INFO)
+
+
+def corner_error(steps, truth):
+    corners = geometry.corners(320, 180)
+    return np.abs(geometry.transform_points(steps, corners) - geometry.transform_points(truth, corners)).max(
+        axis=(1, 2)
+    )
+
+
+def noisy(steps, pixels):
+    noise = np.random.default_rng(0).normal(0, 1, (COUNT, 4)) * [pixels, pixels, pixels / 180, 0]
+    return geometry.normalize(steps @ geometry.matrices_from_parameters(noise))
+
+
+@pytest.mark.parametrize("axes", [[[0, 0, 1], [1, 0, 0], [0, 1, 0]], [[0, -1, 0], [1, 0, 0], [0, 0, 1]]])
+def test_a_gyroscope_replaces_noisy_steps(truth, axes):
+    measured = motion_with(noisy(truth, 1.5))
+    fused = fuse_gyro(measured, gyro_of_path(0.13, np.array(axes, float)))
+    assert "+13" in fused.telemetry or "+12" in fused.telemetry, fused.telemetry
+    before, after = (np.sqrt(np.square(corner_error(m.steps, truth)[1:]).mean()) for m in (measured, fused))
+    assert after < 0.25 * before
+
+
+def test_only_outliers_of_exact_steps_are_replaced(truth):
+    steps = truth.copy()
+    steps[40] = geometry.matrices_from_parameters(np.array([9.0, -7, 0.02, 0]))
+    fused = fuse_gyro(motion_with(steps), gyro_of_path())
+    assert corner_error(steps, truth)[40] > 5 > 0.3 > corner_error(fused.steps, truth)[40]
+    others = np.arange(COUNT) != 40
+    assert np.array_equal(fused.steps[others], steps[others])
+
+
+def test_steps_that_could_not_be_measured_are_those_of_the_gyroscope(truth):
+    confidence = np.array([0.0, *[0.9] * (COUNT - 1)])
+    confidence[20:26] = 1e-3
+    steps = truth.copy()
+    steps[20:26] = np.eye(3)
+    fused = fuse_gyro(Motion(steps, confidence, INFO), gyro_of_path())
+    assert corner_error(fused.steps, truth)[20:26].max() < 0.2
+    assert (fused.confidence[20:26] == 1).all()
+    assert fused.confidence[0] == 0
+
+
+def test_a_gyroscope_of_another_clip_is_refused(truth):
+    times = np.arange(1200) / RATE - 1
+    other = Gyro(times, np.random.default_rng(1).normal(0, 0.3, (1200, 3)))
+    measured = motion_with(truth)
+    fused = fuse_gyro(measured, other)
+    assert fused.steps is measured.steps
+    assert fused.telemetry.startswith("off: it correlates")
+
+
+def test_with_a_lens_the_steps_are_rotations():
+    rotations = Rotation.from_rotvec(vectors(np.arange(COUNT) / 25)).as_matrix()
+    camera = RayCamera(Lens(120), 320)
+    views = camera.views(np.swapaxes(rotations[:-1], 1, 2) @ rotations[1:], np.ones(COUNT - 1))
+    exact = np.concatenate([np.eye(3)[None], geometry.inverse(views)])
+    measured = Motion(noisy(exact, 1.5), np.array([0.0, *[0.9] * (COUNT - 1)]), INFO, lens=Lens(120))
+    fused = fuse_gyro(measured, gyro_of_path(-0.05))
+    before, after = (np.sqrt(np.square(corner_error(m.steps, exact)[1:]).mean()) for m in (measured, fused))
+    assert after < 0.25 * before
+
+
+def test_too_few_steps_and_missing_samples_are_reported(truth, monkeypatch, tmp_path):
+    short = Motion(truth[:20], np.array([0.0, *[0.9] * 19]), INFO)
+    assert "too few" in fuse_gyro(short, gyro_of_path()).telemetry
+    assert fuse_gyro(motion_with(truth), "no file").telemetry == "off: no file"
+    monkeypatch.setitem(sys.modules, "telemetry_parser", None)
+    assert "telemetry-parser" in read_gyro(tmp_path / "clip.mp4")
+
+
+def write_night(path, rotations):
+    """A clip of a scene in the dark, with more noise than texture."""
+    k = np.diag([FOCAL, FOCAL, 1.0])
+    poses = geometry.normalize(k @ rotations @ np.linalg.inv(k))
+    frames = render_camera(make_texture(360, 640, 2), poses, 320, 180)
+    random = np.random.default_rng(0)
+    with av.open(str(path), "w") as sink:
+        stream = sink.add_stream("libx264", rate=25, options={"crf": "12", "preset": "ultrafast"})
+        stream.width, stream.height, stream.pix_fmt = 320, 180, "yuv420p"
+        for frame in frames.permute(0, 2, 3, 1).numpy():
+            dark = frame * 16 + 8 + random.normal(0, 6, frame.shape)
+            pixels = np.clip(dark, 0, 255).astype(np.uint8)
+            sink.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
+        sink.mux(stream.encode(None))
+
+
+def test_the_gyroscope_of_a_gopro_file_beats_the_frames_of_a_night(truth, tmp_path):
+    pytest.importorskip("telemetry_parser")
+    path = tmp_path / "night.mp4"
+    write_night(path, Rotation.from_rotvec(vectors(np.arange(COUNT) / 25)).as_matrix())
+    times = np.arange(COUNT * 8) / RATE
+    before, after = (Rotation.from_rotvec(vectors(times + dt)) for dt in (-0.0005, 0.0005))
+    rates = (before.inv() * after).as_rotvec() * 1000
+    add_gpmf_track(path, rates[:, [2, 0, 1]], np.tile([9.81, 0, 0], (len(rates), 1)), RATE)
+    clip = open_clip(path)
+    gyro = gyro_of(clip)
+    assert isinstance(gyro, Gyro)
+    assert np.abs(gyro.rates - rates[:, [2, 0, 1]]).max() < 1e-3
+    off, auto = (measure_motion(clip, StabilizeSettings(telemetry=telemetry)) for telemetry in ("off", "auto"))
+    errors = [float(np.sqrt(np.square(corner_error(m.steps, truth)[1:]).mean())) for m in (off, auto)]
+    assert off.telemetry is None
+    assert "gyroscope" in auto.telemetry
+    assert errors[1] < 0.5 * errors[0], errors
