@@ -28,7 +28,7 @@ def _load_module(path: Path) -> ModuleType:
     return module
 
 
-_atomic_write = _load_module(REPO_ROOT / "core" / "runtime" / "atomic_write.py")
+_atomic_write = _load_module(REPO_ROOT / "core" / "runtime" / "files" / "atomic_write.py")
 atomic_path = _atomic_write.atomic_path
 
 

@@ -96,13 +96,16 @@ def test_an_interrupt_is_130(tmp_path: Path, clip_file: Path, weights: Path, run
     assert list_files(tmp_path) == [clip_file.name]
 
 
-# A stage that passes the first frame and never the second: the program is at work until the signal comes.
+# A stage that passes the first frame and never the second: the program is at work until the signal comes. Its file
+# says when it is: encoders hold back the first frames, so that the output may not exist yet.
 ENDLESS_STAGE = """
 import time
+from pathlib import Path
 from steadyscale.core.pipeline import {module} as module
 stage = module.{name}
 def endless(*args, **kwargs):
     yield next(stage(*args, **kwargs))
+    Path({at_work!r}).touch()
     while True:
         time.sleep(0.1)
 module.{name} = endless
@@ -114,28 +117,33 @@ module.{name} = endless
     ("name", "command"),
     [("SIGINT", "upscale"), ("SIGTERM", "stabilize"), ("SIGHUP", "stabilize"), ("SIGQUIT", "stabilize")],
 )
-def test_a_signal_to_the_real_program(tmp_path: Path, clip_file: Path, weights: Path, name: str, command: str):
+def test_a_signal_to_the_real_program(
+    tmp_path: Path, tmp_path_factory, clip_file: Path, weights: Path, name: str, command: str
+):
     """Not all signals exist on Windows; stabilizing starts faster, as it needs no torch."""
     module, stage, *options = {
         "upscale": ("upscale_op", "upscale", "--model", weights),
         "stabilize": ("warp_op", "warp_yuv", "--flow", "tracks", "--border", "mirror"),
     }[command]
     words = [command, clip_file, tmp_path / "out.mkv", "--device", "cpu", *options]
+    at_work = tmp_path_factory.mktemp("signal") / "at-work"
+    setup = ENDLESS_STAGE.format(module=module, name=stage, at_work=str(at_work))
     number = getattr(signal, name)
     inherited = signal.getsignal(number)
     if inherited is signal.SIG_IGN:  # as in a shell's background job, which ignores SIGINT and SIGQUIT
         signal.signal(number, signal.SIG_DFL)
     try:
         child = subprocess.Popen(
-            cli_command(*words, setup=ENDLESS_STAGE.format(module=module, name=stage)),
+            cli_command(*words, setup=setup),
             stderr=subprocess.PIPE,
             text=True,
         )
     finally:
         signal.signal(number, inherited)
     deadline = time.monotonic() + 120
-    while not list(tmp_path.glob(".out.mkv.*.partial")) and time.monotonic() < deadline:
+    while not at_work.exists():
         assert child.poll() is None, child.communicate()[1]
+        assert time.monotonic() < deadline, "the second frame was never asked for"
         time.sleep(0.02)
     child.send_signal(number)
     _, stderr = child.communicate(timeout=60)

@@ -10,8 +10,8 @@ import torch
 from camera_simulation import make_shake_path, make_texture, render_camera
 from steadyscale.core import geometry
 from steadyscale.core.clip import TensorClip
-from steadyscale.core.motion.transitions.transitions.dissolves import find_dissolves
-from steadyscale.core.motion.transitions.transitions.transitions import THUMBNAIL
+from steadyscale.core.motion.transitions.dissolves import find_dissolves
+from steadyscale.core.motion.transitions.transitions import THUMBNAIL
 from steadyscale.core.stabilize import StabilizeSettings, correct_motion, measure_motion
 
 FPS, COUNT = 25.0, 80

@@ -8,8 +8,8 @@ from fractions import Fraction
 import numpy as np
 import pytest
 from steadyscale.core.clip import ClipInfo
-from steadyscale.core.motion.transitions.transitions.fades import find_black_runs
-from steadyscale.core.motion.transitions.transitions.transitions import THUMBNAIL, resolve_transitions, thumbnail
+from steadyscale.core.motion.transitions.fades import find_black_runs
+from steadyscale.core.motion.transitions.transitions import THUMBNAIL, resolve_transitions, thumbnail
 from steadyscale.core.path.motion import Motion
 
 COUNT, CELLS = 60, THUMBNAIL[0] * THUMBNAIL[1]
