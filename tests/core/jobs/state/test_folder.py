@@ -17,7 +17,7 @@ from steadyscale.core.jobs.state.folder import default_job_folder
 from steadyscale.core.jobs.state.layout import JobFolder
 from steadyscale.core.video.encode.codecs import Encoding
 
-EARLIER_JOB = Path(__file__).parents[2] / "compatibility" / "files" / "job"
+EARLIER_JOB = Path(__file__).parents[3] / "compatibility" / "files" / "job"
 
 
 class Stop(Exception):

@@ -53,7 +53,11 @@ def test_a_checkpoint_restores_the_whole_state(config, state, tmp_path):
 
 @pytest.mark.parametrize(
     "moment",
-    ["training.loop.checkpoint.save_file", "training.loop.checkpoint.torch.save", "runtime.atomic_write.os.replace"],
+    [
+        "training.loop.checkpoint.save_file",
+        "training.loop.checkpoint.torch.save",
+        "runtime.files.atomic_write.os.replace",
+    ],
 )
 def test_an_interrupted_save_keeps_the_checkpoint_before(state, tmp_path, monkeypatch, moment):
     before = checkpoint.save(state, tmp_path, keep=1)
