@@ -14,6 +14,12 @@ and each network upscales them. Photographs become clips of a slow pan, half of 
     drift                     largest difference of a channel's mean from the input's, in steps of 1/255
     flicker                   mean change per frame where the ground truth is still, in steps of 1/255
 
+Beside the clips, on a synthetic image of soft edges between saturated colors, reduced by 4 and encoded likewise:
+
+    soft_edge_steps           RMS of what the error repeats from one input pixel to the next, in steps of 1/255: the
+                              steps that are left of nearest-neighbor upsampling
+    soft_edge_drift           drift on this image
+
 x4plus runs on the central crop of three frames, as do the measures that need it. Cost: CPU milliseconds of one thread
 for a frame of 320x180, the minimum of alternating runs. The JSON goes to stdout.
 """
@@ -21,6 +27,8 @@ for a frame of 320x180, the minimum of alternating runs. The JSON goes to stdout
 from __future__ import annotations
 
 import argparse
+import colorsys
+import itertools
 import json
 import logging
 import sys
@@ -53,6 +61,9 @@ CRFS = (23, 28, 34)  # of the clips in turn
 TEACHER = "realesrgan-x4plus"
 TEACHER_CROP = 96  # side in input pixels
 STILL_LEVELS = 2 / 255  # largest change of a pixel that counts as still
+EDGE_SIDE, EDGE_CRF = 384, 18  # of the image of soft edges
+EDGE_SOFTNESS = (8.0, 14.0, 24.0)  # distance over which an edge has its largest slope, in pixels
+EDGE_COLORS = 7  # hues
 FEATURE_LAYERS = {"conv1_2": 1.0, "conv2_2": 1.0, "conv3_3": 1.0}
 Upscale = Callable[[Tensor], Tensor]
 
@@ -124,6 +135,54 @@ def phase_unevenness(image: Tensor) -> float:
     detail = fine_detail(image)
     phases = detail.unfold(2, SCALE, SCALE).unfold(3, SCALE, SCALE).mean((0, 1, 2, 3))
     return float((phases - phases.mean()).square().mean() / detail.square().mean().clamp_min(1e-12))
+
+
+def step_pattern(result: Tensor, truth: Tensor) -> float:
+    """RMS of the part of the error that is periodic with the input pixel, in steps of 1/255.
+
+    (1, 3, H, W) in [0, 1]. The error without its means over input pixels is averaged over 3 x 3 input pixels at each of
+    the 16 sub-pixel positions, by channel: unlike `phase_unevenness`, opposite patterns at opposite edges do not cancel.
+    """
+    error = result - truth
+    means = F.avg_pool2d(error, SCALE)
+    detail = error - F.interpolate(means, scale_factor=SCALE, mode="bilinear", align_corners=False)
+    inner = detail[..., SCALE:-SCALE, SCALE:-SCALE]  # interpolation repeats the outermost means
+    phases = F.avg_pool2d(F.pixel_unshuffle(inner, SCALE), 3, 1)
+    phases = phases.unflatten(1, (3, SCALE**2))
+    return 255 * float((phases - phases.mean(2, keepdim=True)).square().mean().sqrt())
+
+
+def draw_soft_edges() -> Tensor:
+    """Draw discs of saturated colors with soft edges on a color gradient, (3, EDGE_SIDE, EDGE_SIDE) uint8."""
+    y, x = torch.meshgrid(*2 * [torch.arange(float(EDGE_SIDE))], indexing="ij")
+    image = torch.lerp(_saturated_color(0.0), _saturated_color(0.6), x / EDGE_SIDE)
+    cell = EDGE_SIDE / len(EDGE_SOFTNESS)
+    for row, column in itertools.product(range(len(EDGE_SOFTNESS)), repeat=2):
+        # Centers lie beside the grid of input pixels, so that edges meet it at all positions.
+        distance = torch.hypot(y - (row + 0.47) * cell, x - (column + 0.53) * cell)
+        for number, radius in enumerate((0.4 * cell, 0.2 * cell)):
+            hue = (row + 3 * column + 2 * number) % EDGE_COLORS / EDGE_COLORS
+            inside = torch.sigmoid(4 * (radius - distance) / EDGE_SOFTNESS[column])
+            image = torch.lerp(image, _saturated_color(hue), inside)
+    return (image * 255).round().byte()
+
+
+def _saturated_color(hue: float) -> Tensor:
+    """Return (3, 1, 1) in [0, 1]."""
+    return torch.tensor(colorsys.hsv_to_rgb(hue, 0.95, 0.9))[:, None, None]
+
+
+@torch.inference_mode()
+def score_soft_edges(network: Upscale) -> dict[str, float]:
+    """Return the measures on soft edges between saturated colors."""
+    small, truth = reduce_by_scale(draw_soft_edges())
+    (damaged,) = compress([small], EDGE_CRF)
+    result = round_to_8bit(network(damaged))
+    drift = (result.mean((2, 3)) - damaged.mean((2, 3))).abs().max()
+    return {
+        "soft_edge_steps": round(step_pattern(result, truth), 3),
+        "soft_edge_drift": round(255 * float(drift), 3),
+    }
 
 
 class FeatureDistance:
@@ -241,6 +300,7 @@ def main() -> None:
         if options.sheets:
             options.sheets.mkdir(parents=True, exist_ok=True)
             write_sheet(crops, options.sheets / f"{name.replace(' ', '_')}.png")
+    report["soft_edges"] = {name: score_soft_edges(network) for name, network in networks.items()}
     report["cpu_ms_320x180"] = measure_cost(networks)
     json.dump(report, sys.stdout, indent=2)
     print()
