@@ -141,7 +141,8 @@ def step_pattern(result: Tensor, truth: Tensor) -> float:
     """RMS of the part of the error that is periodic with the input pixel, in steps of 1/255.
 
     (1, 3, H, W) in [0, 1]. The error without its means over input pixels is averaged over 3 x 3 input pixels at each of
-    the 16 sub-pixel positions, by channel: unlike `phase_unevenness`, opposite patterns at opposite edges do not cancel.
+    the 16 sub-pixel positions, by channel. Unlike in `phase_unevenness`, opposite patterns at opposite edges do not
+    cancel.
     """
     error = result - truth
     means = F.avg_pool2d(error, SCALE)
