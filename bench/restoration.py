@@ -12,6 +12,7 @@ and each network upscales them. Photographs become clips of a slow pan, half of 
     detail                    energy of the fine detail over that of x4plus
     grid                      unevenness of the detail over the 16 sub-pixel phases: 0 for even, 1 for a dot grid
     drift                     largest difference of a channel's mean from the input's, in steps of 1/255
+    drift_from_truth          the same from the ground truth's: compression alone shifts the colors of its input
     flicker                   mean change per frame where the ground truth is still, in steps of 1/255
 
 Beside the clips, on a synthetic image of soft edges between saturated colors, reduced by 4 and encoded likewise:
@@ -179,10 +180,9 @@ def score_soft_edges(network: Upscale) -> dict[str, float]:
     small, truth = reduce_by_scale(draw_soft_edges())
     (damaged,) = compress([small], EDGE_CRF)
     result = round_to_8bit(network(damaged))
-    drift = (result.mean((2, 3)) - damaged.mean((2, 3))).abs().max()
     return {
         "soft_edge_steps": round(step_pattern(result, truth), 3),
-        "soft_edge_drift": round(255 * float(drift), 3),
+        "soft_edge_drift": round(measure_drift([result], [damaged]), 3),
     }
 
 
@@ -215,7 +215,6 @@ def score_clip(
         results = [round_to_8bit(network(small)) for small in inputs]
         inner = {n: center(results[n], TEACHER_CROP * SCALE) for n in at}
         scores = [score_image(result, truth, SCALE) for result, truth in zip(results, truths, strict=True)]
-        means = [(r.mean((2, 3)) - x.mean((2, 3))).abs().max() for r, x in zip(results, inputs, strict=True)]
         errors = [float((inner[n] - teacher_crops[n]).square().mean()) for n in at]
         energy = [
             float(fine_detail(inner[n]).square().mean() / fine_detail(teacher_crops[n]).square().mean()) for n in at
@@ -227,7 +226,8 @@ def score_clip(
             "teacher_distance": round(float(np.mean([distance(inner[n], teacher_crops[n]) for n in at])), 4),
             "detail": round(float(np.mean(energy)), 3),
             "grid": round(float(np.mean([phase_unevenness(r) for r in results])), 5),
-            "drift": round(255 * float(np.mean(means)), 3),
+            "drift": round(measure_drift(results, inputs), 3),
+            "drift_from_truth": round(measure_drift(results, truths), 3),
         }
         if (flicker := measure_flicker(results, truths)) is not None:
             rows[name]["flicker"] = round(flicker, 3)
@@ -236,6 +236,12 @@ def score_clip(
     crops[TEACHER] = teacher_crops[middle]
     crops["truth"] = center(truths[middle], TEACHER_CROP * SCALE)
     return rows, crops
+
+
+def measure_drift(results: list[Tensor], references: list[Tensor]) -> float:
+    """Largest difference of a channel's mean, the mean over images, in steps of 1/255."""
+    pairs = zip(results, references, strict=True)
+    return 255 * float(np.mean([float((r.mean((2, 3)) - x.mean((2, 3))).abs().max()) for r, x in pairs]))
 
 
 def measure_flicker(results: list[Tensor], truths: list[Tensor]) -> float | None:

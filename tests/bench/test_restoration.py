@@ -65,3 +65,11 @@ def test_soft_edges_show_the_steps_of_nearest_upsampling_alone(restoration):
     tinted = restoration.score_soft_edges(lambda x: bicubic(4)(x) * 0.96)
     assert tinted["soft_edge_drift"] > 2
     assert tinted["soft_edge_steps"] == pytest.approx(scores["b"]["soft_edge_steps"], abs=0.2)
+
+
+def test_drift_is_that_of_the_channel_that_moved_most(restoration):
+    tints = [torch.tensor([1.0, -3.0, 2.0])[:, None, None] / 255, torch.zeros(3, 1, 1)]
+    truths = [ramp(96), ramp(48)]
+    results = [truth + tint for truth, tint in zip(truths, tints, strict=True)]
+    assert restoration.measure_drift(results, truths) == pytest.approx(3 / 2, abs=1e-3)
+    assert restoration.measure_drift(truths, [F.avg_pool2d(truth, 4) for truth in truths]) < 1e-3
