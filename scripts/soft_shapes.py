@@ -1,10 +1,10 @@
-"""Draw training images of soft edges between saturated colors, which photographs lack.
+"""Draw training images of soft edges between saturated colors.
 
     python scripts/soft_shapes.py FOLDER [--count 48]
 
 Each image has a color gradient as its background and shapes of random colors, whose edges are blurred by different
-amounts; a third of the images are textured. Networks that add their result to nearest-neighbor upsampling, as
-SRVGGNetCompact does, learn from them to remove its steps in all colors.
+amounts; a third of the images are textured. Photographs have few such edges. Networks that add their result to
+nearest-neighbor upsampling, as SRVGGNetCompact does, learn from them to remove its steps in all colors.
 """
 
 from __future__ import annotations
