@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from ... import geometry
 
+THUMBNAIL = (9, 16)  # rows and columns
 MAX_SECONDS = 1.1  # longer mixtures are not looked for
 LENGTHS = (1.0, 0.7, 0.45, 0.3)  # of the windows, relative to the longest: a moving camera needs a short one
 MAX_CORRELATION = 0.5  # of the frames before and after, which show two scenes
@@ -40,7 +41,11 @@ class Dissolve(NamedTuple):
 
     @classmethod
     def of(cls, shares: Array, residual: float, start: int) -> Dissolve | None:
-        """The dissolve whose second scene has the given shares (n,); None if they or the residual are of none."""
+        """The dissolve with given shares of its second scene, or None.
+
+        shares: (n,). None if they do not grow from 0 to 1, or the residual is too large. start: number of the first
+        frame.
+        """
         steps = np.diff(shares)
         mixed = np.flatnonzero((shares > MIXED[0]) & (shares < MIXED[1]))
         if len(mixed) < MIN_MIXED_FRAMES or steps.max() > MAX_STEP or steps.min() < -MAX_BACKWARD_STEP:

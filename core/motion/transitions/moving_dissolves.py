@@ -15,6 +15,7 @@ from ...path.motion import Motion
 from ...path.trajectory import is_reliable
 from .dissolves import (
     MAX_CORRELATION,
+    THUMBNAIL,
     Dissolve,
     choose_separate,
     find_dissolves,
@@ -23,7 +24,6 @@ from .dissolves import (
     window_lengths,
 )
 
-THUMBNAIL = (9, 16)  # rows and columns
 SPEED_FRAMES, MIN_STEPS = 6, 3  # whose median is the speed, and how many of them have to be known
 MIN_SHIFT = 0.5  # blocks, of one of the scenes during the mixture: less is found without compensation
 MIN_BLOCKS = 48  # of 144, that both scenes cover
@@ -35,7 +35,10 @@ Points = NDArray[np.float64]
 
 
 def find_moving_dissolves(motion: Motion) -> list[Dissolve]:
-    """Find the dissolves of a motion with thumbnails, whether or not its scenes move, in order."""
+    """Find the dissolves of a motion with thumbnails, in order.
+
+    Those of scenes that stand are among them.
+    """
     thumbnails, fps = motion.thumbnails, float(motion.info.fps)
     assert thumbnails is not None
     speeds = _speeds(motion)
@@ -54,7 +57,7 @@ def find_moving_dissolves(motion: Motion) -> list[Dissolve]:
 
 
 def _is_one_scene(thumbnails: NDArray[np.uint8], speeds: Points, found: Dissolve) -> bool:
-    """Whether the measured motion leads from the frame before a dissolve to the one after it.
+    """Whether the frames on both sides of a dissolve show one scene, moved.
 
     Light that changes during a pan looks like a mixture otherwise.
     """
@@ -71,14 +74,20 @@ def _is_one_scene(thumbnails: NDArray[np.uint8], speeds: Points, found: Dissolve
 
 
 def _speeds(motion: Motion) -> Points:
-    """(N, 2): blocks by which the content moves from each frame to the next in x and y; NaN where it is unknown."""
+    """(N, 2): blocks by which the content moves to each frame, in x and y.
+
+    NaN where it is unknown.
+    """
     center = np.zeros((1, 1, 2))
     moved = geometry.transform_points(motion.steps, center)[:, 0] / motion.info.size * THUMBNAIL[::-1]
     return np.where(is_reliable(motion.confidence, motion.steps)[:, None], moved, np.nan)
 
 
 def _median_speed(speeds: Points, start: int | None = None, stop: int | None = None) -> Points | None:
-    """(2,): median of the known speeds of the frames from `start`, or before `stop`; None if there are too few."""
+    """(2,): median of the known speeds from `start` on, or before `stop`.
+
+    None if there are too few.
+    """
     own = speeds[start : start + SPEED_FRAMES] if start is not None else speeds[:stop][-SPEED_FRAMES:]
     known = own[~np.isnan(own[:, 0])]
     return np.median(known, axis=0) if len(known) >= MIN_STEPS else None
@@ -89,9 +98,10 @@ def _largest(speed: Points) -> float:
 
 
 def _fit(frames: Array, before: Points, after: Points, start: int) -> Dissolve | None:
-    """Return the dissolve from the first to the last thumbnail (n, 144), None if they are no mixtures of these two.
+    """Return the dissolve from the first to the last thumbnail (n, 144).
 
-    before, after: speeds of the scenes. start: number of the first frame.
+    None if they are no mixtures of these two, moved. before, after: speeds of the scenes. start: number of the first
+    frame.
     """
     count = np.arange(len(frames))
     middle = slice(len(frames) // 2, len(frames) // 2 + 1)
@@ -109,7 +119,7 @@ def _fit(frames: Array, before: Points, after: Points, start: int) -> Dissolve |
 
 
 def _show_two_scenes(first: Array, last: Array, used: NDArray[np.bool_]) -> bool:
-    """Whether thumbnails (n, 144) of a window are unrelated in all frames, and none of them is faint."""
+    """Whether thumbnails (n, 144) are unrelated in all frames, and not faint."""
     counts = used.sum(axis=1, keepdims=True)
     a, b = (np.where(used, each - (each * used).sum(axis=1, keepdims=True) / counts, 0) for each in (first, last))
     contrast_a, contrast_b = (np.sqrt(np.square(each).sum(axis=1) / counts[:, 0]) for each in (a, b))

@@ -14,10 +14,10 @@ from ...path.motion import Motion
 from ...path.trajectory import MIN_CONFIDENCE
 from ..fit.pose_graph import UNKNOWN
 from ..optical_flow.gray_frame import Plane
+from .dissolves import THUMBNAIL
 from .fades import find_black_runs
 from .moving_dissolves import find_moving_dissolves
 
-THUMBNAIL = (9, 16)  # rows and columns
 DARK_SIDE = 23  # 8-bit luma of blocks within a bar
 FADED_FRAMES = 3  # before and after black ones: what is visible there is too faint for the detection of cuts
 
