@@ -172,14 +172,21 @@ class LayeredClip:
             result[f"layer {layer}"] = float(np.sqrt(all_squares[all_layers == layer].mean()))
         return result
 
-    def line_bend(self, correction: Correction) -> float:
-        """Largest bend of a row or column of pixels of one layer, in pixels."""
+    def line_bend(self, correction: Correction | None) -> float:
+        """Largest bend of a displayed row or column of one layer, in pixels.
+
+        The distance from the straight line that fits best. Textures that swim bend lines of the scene themselves.
+        correction: None for the input.
+        """
         worst = 0.0
         for i, own in enumerate(self._exact_maps(correction)):
             shown = frame_points(8)
             source = own.to_source(shown)
             visible, straight = self.layers_at(i, source), geometry.transform_points(own.matrix, shown)
             bend = source - straight
+            if self._swims:  # a point of the scene is where the texture has moved it
+                scene = self.to_scene(i, 0, source)
+                bend = geometry.transform_points(np.linalg.inv(self.pose(i)), scene) - straight
             columns = -(-WIDTH // 8)
             for layer in range(len(self.nearness)):
                 grid = np.where((visible == layer)[:, None], bend, np.nan).reshape(-1, columns, 2)

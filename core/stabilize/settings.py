@@ -40,8 +40,9 @@ class StabilizeSettings:
     smoother: `Smoothing.LEARNED` only: the file of its network, from `train_path_net`; None takes the bundled one.
     keyframes: strength, max_zoom and center of the crop over time, see `Keyframe`; `read_keyframes` reads a file.
     A zoom over time needs CROP_ADAPTIVE, a center any crop.
-    mesh: AUTO bends frames with a mesh where it leaves less shake than a homography, in scenes with depth and where
-    textures swim; OFF never does. Live, with a lens, and where something else than AUTO is held, there is no mesh.
+    mesh: AUTO bends frames with a mesh where it leaves less shake than a homography, in scenes with depth, whose lines
+    stay straight, and where textures swim; OFF never does. Live, with a lens, and where something else than AUTO is
+    held, there is no mesh.
     lens: of a wide camera, whose frames are then turned along rays, so that their edges do not wobble. AUTO detects a
     fisheye, unless something else than AUTO is held; OFF takes the frames as they are; or a `Lens`, one of `LENSES` by
     name, or a horizontal field of view in degrees, 1 to 300.
@@ -66,7 +67,7 @@ class StabilizeSettings:
     bars: BarDetection | Bars = BarDetection.AUTO
     smoother: str | Path | None = None
     keyframes: tuple[Keyframe, ...] = ()
-    mesh: MeshWarp = MeshWarp.OFF
+    mesh: MeshWarp = MeshWarp.AUTO
     lens: LensDetection | Lens | float | str = LensDetection.AUTO
     telemetry: Telemetry = Telemetry.OFF
     hold: Hold = Hold.AUTO
