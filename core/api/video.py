@@ -29,7 +29,7 @@ def upscale_video(
     *,
     model: str | Path | ImageModel | None = None,
     settings: UpscaleSettings | None = None,
-    deflicker: float = 0.0,
+    deflicker: float | None = None,
     encoding: Encoding | None = None,
     bits: int | None = None,
     fps: Fraction | float = 24,
@@ -58,7 +58,8 @@ def upscale_video(
             bundled network that suits the factor.
         settings: output size, tiling, precision and post-processing. None takes the defaults: the network's own scale.
         deflicker: strength of the temporal filter against flicker and crawling detail, 0 (none) to 1; 0.6 suits most
-            clips.
+            clips. None takes 0.3 for video and the networks steadyscale-restore, also by default; 0 for other networks,
+            and for a source of images or a single frame.
         encoding: codec, crf, preset, pixel format and encoder of a video file. None takes what plays everywhere.
         bits: bits per channel of PNG images, 8 or 16; None takes 16 if the source has more than 8.
         fps: frames per second of a source of images; videos and clips state their own.
@@ -154,7 +155,7 @@ def enhance_video(
     model: str | Path | ImageModel | None = None,
     upscaling: UpscaleSettings | None = None,
     stabilization: StabilizeSettings | None = None,
-    deflicker: float = 0.0,
+    deflicker: float | None = None,
     mask: Masks | str | Path | None = None,
     encoding: Encoding | None = None,
     bits: int | None = None,

@@ -17,7 +17,7 @@ from ...upscaling.settings import UpscaleSettings
 from ...video.decode.corruption import OnDamage
 from ...video.decode.packets.demux import MAX_PIXELS
 from ...video.encode.codecs import Encoding
-from ..processing import STABILIZE, Processing, build_pipeline, find_model
+from ..processing import STABILIZE, Processing, build_pipeline, choose_deflicker, find_model
 from ..report import ProgressCallback
 from ..run import RunOptions, open_run
 from .stored_plan import encode_upscaling
@@ -35,7 +35,7 @@ def plan_job(
     model: str | Path | None = None,
     upscaling: UpscaleSettings | None = None,
     stabilization: StabilizeSettings | None = None,
-    deflicker: float = 0.0,
+    deflicker: float | None = None,
     mask: Masks | str | Path | None = None,
     encoding: Encoding | None = None,
     fps: Fraction | float = 24,
@@ -96,7 +96,7 @@ def plan_job(
             "model": None if weights is None else str(weights.absolute()),
             "weights_hash": None if weights is None else hash_file(weights),
             "upscaling": None if command == STABILIZE else encode_upscaling(processing.upscaling),
-            "deflicker": deflicker,
+            "deflicker": choose_deflicker(run.pipeline, processing),
             "stabilization": None if built.stabilization is None else asdict(built.stabilization),
         }
         return make_plan(

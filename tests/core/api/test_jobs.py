@@ -33,6 +33,7 @@ from steadyscale.core.upscaling.settings import Alpha, ColorCorrection, Engine, 
 from steadyscale.core.video.decode.packets import demux
 from steadyscale.core.video.verify.verify import VerificationError
 from steadyscale.models import SRVGGConfig, SRVGGNetCompact
+from steadyscale.models.zoo.bundled import DEFAULT_2X
 
 COUNT, GOP, PIECE_SECONDS = 28, 6, 4 / 24
 DEFLICKER = 0.2
@@ -405,6 +406,11 @@ def test_a_stabilized_clip_needs_no_weights(job: Job, tmp_path: Path):
     one, other = report.as_dict(), whole.as_dict()
     assert {name: one[name] for name in COMPARABLE} == {name: other[name] for name in COMPARABLE}
     assert plan.computed == []
+
+
+def test_a_plan_states_the_strength_that_the_network_chose(job: Job, tmp_path: Path):
+    plan = plan_job(job.source, tmp_path / "out.mkv", tmp_path / "job", command="upscale", model=DEFAULT_2X.name)
+    assert plan.arguments["deflicker"] == DEFAULT_2X.deflicker > 0
 
 
 def test_a_folder_without_a_plan_is_an_error(tmp_path: Path):
