@@ -74,6 +74,11 @@ class Motion:
         """When each frame is presented, (N,), in units of 1 / fps."""
         return to_frame_times(self.times, self.info.fps, len(self.confidence))
 
+    @property
+    def frame_info(self) -> ClipInfo:
+        """The properties of the frames, with their bars."""
+        return self.info if self.bars is None else self.bars.full_info(self.info)
+
     def inside(self, bars: Bars) -> Motion:
         """Convert the motion of frames with bars to that of the area inside them."""
         center = np.eye(3)
@@ -83,6 +88,22 @@ class Motion:
         if residuals is not None:
             residuals = resample_mesh(residuals, self.info.size, info.size, (float(center[0, 2]), float(center[1, 2])))
         return replace(self, steps=steps, info=info, bars=bars, residuals=residuals)
+
+    def with_bars_inside(self) -> Motion:
+        """The motion of the whole frames: the inverse of `inside` and of `inside_each`.
+
+        Without residuals where there are bars. Not of a motion with a lens, whose center is that of the area inside the
+        bars.
+        """
+        if self.bars is None and self.shot_bars is None:
+            return self
+        steps, shots = self.steps.copy(), self.shots
+        shot_bars = self.shot_bars or [self.bars or NO_BARS] * len(shots)
+        for shot, bars in zip(shots, shot_bars, strict=True):
+            center = np.eye(3)
+            center[:2, 2] = (bars.left - bars.right) / 2, (bars.top - bars.bottom) / 2
+            steps[shot] = geometry.normalize(center @ self.steps[shot] @ geometry.inverse(center))
+        return replace(self, steps=steps, info=self.frame_info, bars=None, shot_bars=None, residuals=None)
 
     def inside_each(self, shot_bars: Sequence[Bars]) -> Motion:
         """As `inside`, for shots with different bars."""

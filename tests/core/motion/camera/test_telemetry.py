@@ -4,11 +4,13 @@ from fractions import Fraction
 import av
 import numpy as np
 import pytest
+import torch
 from camera_simulation import make_texture, render_camera
 from gpmf_video import add_gpmf_track
 from scipy.spatial.transform import Rotation
 from steadyscale.core import geometry
-from steadyscale.core.clip import ClipInfo
+from steadyscale.core.clip import ClipInfo, TensorClip
+from steadyscale.core.hold import Region
 from steadyscale.core.lens import Lens
 from steadyscale.core.motion.camera.telemetry import Gyro, fuse_gyro, gyro_of, read_gyro
 from steadyscale.core.path.motion import Motion
@@ -110,6 +112,37 @@ def test_with_a_lens_the_steps_are_rotations():
     fused = fuse_gyro(measured, gyro_of_path(-0.05))
     before, after = (np.sqrt(np.square(corner_error(m.steps, exact)[1:]).mean()) for m in (measured, fused))
     assert after < 0.25 * before
+
+
+def test_a_subject_is_held_relative_to_the_camera_of_the_gyroscope(truth):
+    """Of some frames a mask hides all but the subject: the roll of the camera is that of the gyroscope."""
+    rotations = Rotation.from_rotvec(vectors(np.arange(COUNT) / 25)).as_matrix()
+    k = np.diag([FOCAL, FOCAL, 1.0])
+    poses = geometry.normalize(k @ rotations @ np.linalg.inv(k))
+    frames = render_camera(make_texture(360, 640, 2), poses, 320, 180)
+    hidden, mask = slice(40, 46), torch.zeros(COUNT, 180, 320)
+    mask[39:46] = 1
+    t = np.arange(COUNT)
+    in_scene = np.stack([-40 + t, 10 * np.sin(t * 0.2)], axis=-1)
+    positions = geometry.transform_points(geometry.inverse(poses), in_scene[:, None])[:, 0]
+    at_subject = np.tile(np.eye(3), (COUNT, 1, 1))
+    at_subject[:, :2, 2] = -positions
+    drawn = render_camera(make_texture(240, 400, 5), at_subject, 320, 180)
+    y, x = torch.meshgrid(torch.arange(180) + 0.5 - 90, torch.arange(320) + 0.5 - 160, indexing="ij")
+    offsets = torch.from_numpy(positions)[:, :, None, None]
+    inside = ((x - offsets[:, 0]).abs() < 26) & ((y - offsets[:, 1]).abs() < 26)
+    clip = TensorClip(torch.where(inside[:, None], drawn, frames), Fraction(25))
+    left, top = positions[0] + [160 - 32, 90 - 32]
+    settings = StabilizeSettings(hold="region", region=Region(left, top, 64, 64), telemetry="auto", rolling_shutter=0)
+    held = measure_motion(clip, settings, mask=mask, gyro=gyro_of_path(0.04))
+    assert "gyroscope at +4" in held.telemetry, held.telemetry
+    assert held.held.min() == 1
+    points = [positions[0]]
+    for step in held.steps[1:]:
+        points.append(geometry.transform_points(step, points[-1][None])[0])
+    assert np.abs(np.stack(points) - positions).max() < 3
+    rolls = [np.abs(geometry.to_parameters(steps)[hidden, 2]) for steps in (held.steps - truth + np.eye(3), truth)]
+    assert rolls[1].max() > 5e-3 > 1e-3 > rolls[0].max()
 
 
 def test_too_few_steps_and_missing_samples_are_reported(truth, monkeypatch, tmp_path):
