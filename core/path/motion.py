@@ -43,6 +43,7 @@ class Motion:
     dissolves: slices of frames that are mixtures of two scenes; a shot starts within each.
     lens: of the camera, or None. With a lens, the steps are similarities that stand for rotations, see ray_camera.py.
     telemetry: what was made of a gyroscope in the file, see motion/telemetry.py; None if there was no search for one.
+    level: (N,), the roll of each frame from level, in radians, as gravity shows it; None where it does not.
     bows, dark_sides: only while a clip is measured. bows: (N, 6), what a lens leaves in each step, see
     motion/lens_estimate.py. dark_sides: (N, 4), whether the left, top, right and bottom of a frame are black, see
     motion/bar_changes.py.
@@ -68,6 +69,7 @@ class Motion:
     held: NDArray[np.float64] | None = None
     dark_sides: NDArray[np.bool_] | None = None
     shot_bars: tuple[Bars, ...] | None = None
+    level: NDArray[np.float64] | None = None
 
     @property
     def frame_times(self) -> NDArray[np.float64]:
@@ -136,6 +138,7 @@ class Motion:
             dissolves=[slice(mixed.start - frames.start, mixed.stop - frames.start) for mixed in inner],
             residuals=None if self.residuals is None else self.residuals[frames],
             held=None if self.held is None else self.held[frames],
+            level=None if self.level is None else self.level[frames],
             shot_bars=None,
         )
 
