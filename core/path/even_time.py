@@ -164,7 +164,7 @@ def smooth_in_time(values: Array, times: Array, seconds: float) -> Array:
     weights = np.convolve(np.ones(len(grid)), kernel)[radius:-radius]
     columns: list[Array] = []
     for column in values.T:
-        on_grid: Array = np.interp(grid, times, column)
-        even: Array = np.convolve(on_grid, kernel)[radius:-radius] / weights
+        on_grid = np.asarray(np.interp(grid, times, column), np.float64)
+        even = np.convolve(on_grid, kernel)[radius:-radius] / weights
         columns.append(np.asarray(np.interp(times, grid, even), np.float64))
     return np.stack(columns, axis=-1)

@@ -53,8 +53,8 @@ def measure_motion(
     a tensor. The parts are those of the camera, whatever is held. segment_seconds: the length of a part; None takes the
     default of jobs.
     gyro: for telemetry; None reads it from `clip`, if that is a video file.
-    Where a lens is detected, the clip is read once more, which the job keeps as well; so it is where something is held.
-    It is read again for bars that change at a cut, and the job does not keep that.
+    Where a lens is detected, the clip is read once more, and so it is where something is held; for bars that change
+    at a cut, it is read twice more. The job keeps all of that.
     Raises ClipError as `estimate_motion` and `with_rolling_shutter` do.
     """
     settings = with_known_bars(settings, clip)
@@ -101,12 +101,12 @@ def _measure_camera(
     motion = estimator.estimate(clip, with_residuals=_needs_residuals(settings))
     shot_bars = None
     if isinstance(settings.bars, FirstBars) and have_bars_changed(motion):
-        found, shots = find_shot_bars(clip, motion), motion.shots
+        found, shots = _find_shot_bars(clip, motion, estimator.job), motion.shots
         if len(set(found)) > 1:
             masks = mask_shot_bars(mask, shots, found, clip.info)
-            estimator = replace(estimator, mask=masks, job=None)
+            estimator = replace(estimator, mask=masks, has_shot_bars=True)
             again = second_pass(clip, len(motion.steps))
-            motion = estimator.estimate(again, with_residuals=_needs_residuals(settings))
+            motion = estimator.estimate(again, with_residuals=_needs_residuals(settings), is_second_pass=True)
             motion, shot_bars = bars_of_new_shots(motion, shots, found)
     is_sought = settings.lens is LensDetection.AUTO and shot_bars is None
     lens = estimate_lens(motion, bars) if is_sought else None
@@ -123,15 +123,34 @@ def _measure_camera(
     return replace(motion, readout=with_rolling_shutter(motion, settings.readout_time).readout), estimator
 
 
+def _find_shot_bars(clip: Clip, motion: Motion, job: Job | None) -> tuple[Bars, ...]:
+    if job is None:
+        return find_shot_bars(clip, motion)
+    from ..jobs.motion_cache import cached_shot_bars
+
+    return cached_shot_bars(job, motion, lambda: find_shot_bars(clip, motion))
+
+
 def _hold(clip: Clip, motion: Motion, settings: StabilizeSettings, estimator: MotionEstimator) -> Motion:
     """The motion of what is held, in place of the camera's.
 
     Its readout stays: it shows in how the camera moves, and what is held may move on its own.
     """
-    held = hold_motion(
-        clip, motion if motion.lens is not None else motion.with_bars_inside(), settings.hold,
-        region=settings.region, strength=settings.hold_strength, side=estimator.side, mask=estimator.mask,
-    )  # fmt: skip
+    camera = motion if motion.lens is not None else motion.with_bars_inside()
+
+    def measure() -> Motion:
+        return hold_motion(
+            clip, camera, settings.hold,
+            region=settings.region, strength=settings.hold_strength, side=estimator.side, mask=estimator.mask,
+        )  # fmt: skip
+
+    if estimator.job is None:
+        held = measure()
+    else:
+        from ..jobs.motion_cache import cached_held_motion
+
+        chosen = [settings.hold, settings.region, settings.hold_strength, estimator.side, estimator.mask]
+        held = cached_held_motion(estimator.job, camera, chosen, measure)
     held = replace(held, residuals=None, readout=motion.readout)  # residuals are those of the camera's steps
     if motion.lens is not None:
         return held

@@ -22,7 +22,8 @@ Array = NDArray[np.float64]
 def gravity_rolls(turns: Array, accelerations: Array, times: Array) -> Array | str:
     """Return the roll of each frame from level, or why it is not known.
 
-    It is (N,), in radians, positive where the camera is turned clockwise, as in a `Trajectory`. Upright is the way in which most frames are.
+    It is (N,), in radians, positive where the camera is turned clockwise, as in a `Trajectory`.
+    Upright is the way in which most frames are.
     turns: (N, 3), rotation vectors from each frame to the one before, in axes x right, y down, z forward.
     accelerations: (N, 3), in the same axes. times: (N,), of the frames, in seconds.
     """
