@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import astuple, replace
 from typing import NamedTuple
@@ -94,7 +94,7 @@ def cached_motion(
     return replace(resolve_transitions(solve_pose_graph(motion)), times=frame_times(clip, len(motion.steps)))
 
 
-def cached_held_motion(job: Job, camera: Motion, settings: list[object], measure: Callable[[], Motion]) -> Motion:
+def cached_held_motion(job: Job, camera: Motion, settings: Sequence[object], measure: Callable[[], Motion]) -> Motion:
     """Measure the motion of what is held, or read what an earlier run measured.
 
     camera: the motion in place of which it is. settings: all else that it depends on. measure: reads the clip.
