@@ -12,7 +12,7 @@ from ..jobs.segments import SEGMENT_SECONDS
 from ..motion.optical_flow.gray_frame import Masks
 from ..stabilize import StabilizeSettings
 from ..upscaling.settings import UpscaleSettings
-from ..video.decode.corruption import OnDamage
+from ..video.decode.corruption_report import OnDamage
 from ..video.decode.packets.demux import MAX_PIXELS
 from ..video.encode.codecs import Encoding
 from .processing import Processing, build_pipeline

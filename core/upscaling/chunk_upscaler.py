@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from ..clip import ClipError, Frames
-from ..runtime.device.accelerator import accelerator_for, is_out_of_memory
+from ..runtime.device.accelerator import accelerator_for
+from ..runtime.device.out_of_memory import is_out_of_memory
 from .model.batch_trial import BATCHES, find_known_batch, try_batches
 from .model.engine import check_engine
 from .model.fastest_module import hash_structure

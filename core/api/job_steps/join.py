@@ -12,7 +12,7 @@ from ...runtime.peak_memory import peak_memory_mb
 from ...storage.copies import local_source, local_target, object_state
 from ...storage.location import Location, ObjectUrl, parse_location
 from ...upscaling.settings import UpscaleStats
-from ...video.decode.corruption import CorruptionReport
+from ...video.decode.corruption_report import CorruptionReport
 from ...video.decode.packets import demux
 from ...video.open import check_target, open_clip
 from ..report import VideoReport

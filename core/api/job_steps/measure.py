@@ -11,7 +11,7 @@ from ...jobs.segments import SEGMENT_SECONDS
 from ...motion.optical_flow.gray_frame import Masks
 from ...stabilize import StabilizeSettings, measure_motion_share, with_known_bars
 from ...storage.copies import local_source
-from ...video.decode.corruption import OnDamage
+from ...video.decode.corruption_report import OnDamage
 from ...video.decode.packets.demux import MAX_PIXELS
 from ...video.open import open_clip
 from ..progress import ProgressTracker

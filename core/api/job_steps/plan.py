@@ -14,7 +14,7 @@ from ...pipeline.estimate import check_memory
 from ...stabilize import StabilizeSettings
 from ...storage.location import parse_location
 from ...upscaling.settings import UpscaleSettings
-from ...video.decode.corruption import OnDamage
+from ...video.decode.corruption_report import OnDamage
 from ...video.decode.packets.demux import MAX_PIXELS
 from ...video.encode.codecs import Encoding
 from ..processing import STABILIZE, Processing, build_pipeline, find_model
@@ -23,7 +23,7 @@ from ..run import RunOptions, open_run
 from .stored_plan import encode_upscaling
 
 if TYPE_CHECKING:
-    from ...jobs.plan import JobPlan
+    from ...jobs.state.job_plan import JobPlan
 
 
 def plan_job(

@@ -12,7 +12,7 @@ from ...pipeline.pipeline import Pipeline
 from ...runtime.device.device_names import resolve_devices
 from ...storage.copies import local_source
 from ...upscaling.settings import UpscaleStats
-from ...video.decode.corruption import OnDamage
+from ...video.decode.corruption_report import OnDamage
 from ...video.decode.video_clip import VideoClip
 from ...video.open import open_clip
 from ..processing import STABILIZE, UPSCALE, Processing, find_model, upscale_with
@@ -22,7 +22,7 @@ from .report import ShardReport
 from .stored_plan import check_source, decode_upscaling, load_job_plan
 
 if TYPE_CHECKING:
-    from ...jobs.plan import JobPlan
+    from ...jobs.state.job_plan import JobPlan
 
 
 def run_shard(

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from ...clip import ClipError, all_finite
-from ...runtime.device.accelerator import accelerator_for, is_out_of_memory
+from ...runtime.device.accelerator import accelerator_for
+from ...runtime.device.out_of_memory import is_out_of_memory
 from ..settings import Engine
 from ..tiles import Rect, Roi
 from .engine import with_engine
