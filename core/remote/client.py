@@ -22,7 +22,7 @@ from urllib.parse import quote
 
 from ..runtime.files.atomic_write import atomic_path
 from .messages import decode_event, extract_outputs, format_refusal, http_status_hint, parse_event, strip_control_chars
-from .responses import AnswerUnusable, check_announced_size, describe_response, parse_json, describe_too_large
+from .responses import AnswerUnusable, check_announced_size, describe_response, describe_too_large, parse_json
 from .workflow import Prompt, RunError, RunRefused, json_object
 
 if TYPE_CHECKING:
