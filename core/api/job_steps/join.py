@@ -34,7 +34,8 @@ def join_job(
 
     Args:
         job: the folder of the job.
-        target, source: their paths on this machine, if they differ from those in the plan.
+        target: path of the result on this machine, if it differs from that in the plan.
+        source: path of the source, likewise.
         keep_files: leave the job's files, so that it can be joined again.
 
     Returns:
