@@ -101,7 +101,7 @@ def _are_equal(planes: Sequence[Tensor], others: Sequence[Tensor]) -> bool:
 
 
 def _orient(frames: Frames, orientation: Orientation) -> Frames:
-    """See `Orientation.apply`."""
+    """As `Orientation.apply`, for frames on a device."""
     if orientation.transpose:
         frames = frames.transpose(-1, -2)
     mirrored = [

@@ -82,9 +82,9 @@ class JobPlan:
                 )
 
     def check_runtime(self, pipeline: Pipeline) -> None:
-        """Raise ClipError where a network would run otherwise than planned.
+        """Raise ClipError where networks would run on another device or engine.
 
-        The kind of device, the engine and the precisions are compared.
+        The kind of device, the engine and the candidate precisions are compared with the plan.
         """
         runtime = [operation.runtime for operation in upscale_ops(pipeline)]
         planned = self.settings.get("runtime", [])
@@ -96,7 +96,10 @@ class JobPlan:
             )
 
     def check_computed(self, pipeline: Pipeline, index: int) -> None:
-        """Raise ClipError where the network has run otherwise than planned."""
+        """Raise ClipError where networks have run in another engine or precision.
+
+        index: of the piece that they computed, for the message.
+        """
         computed = computed_by(pipeline)
         if computed != self.computed:
             raise ClipError(
