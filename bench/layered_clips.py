@@ -154,17 +154,17 @@ class LayeredClip:
         weights /= weights.sum()
         squares: list[NDArray[np.float64]] = []
         layers: list[NDArray[np.int_]] = []
-        shown = frame_points(16)
+        displayed = frame_points(16)
         for i in range(radius, self.length - radius, stride):
-            source = maps[i].to_source(shown)
+            source = maps[i].to_source(displayed)
             visible = self.layers_at(i, source)
-            mean = np.zeros_like(shown)
+            mean = np.zeros_like(displayed)
             for layer in np.unique(visible):
                 used = visible == layer
                 scene = self.to_scene(i, layer, source[used])
                 for k, weight in zip(range(i - radius, i + radius + 1), weights, strict=True):
                     mean[used] += weight * maps[k].to_output(self.to_frame(k, layer, scene))
-            squares.append(np.square(mean - shown).sum(axis=-1))
+            squares.append(np.square(mean - displayed).sum(axis=-1))
             layers.append(visible)
         all_squares, all_layers = np.concatenate(squares), np.concatenate(layers)
         result = {"frame": float(np.sqrt(all_squares.mean()))}

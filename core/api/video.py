@@ -12,7 +12,7 @@ from ..jobs.segments import SEGMENT_SECONDS
 from ..motion.optical_flow.gray_frame import Masks
 from ..stabilize import StabilizeSettings
 from ..upscaling.settings import UpscaleSettings
-from ..video.decode.corruption import OnDamage
+from ..video.decode.corruption_report import OnDamage
 from ..video.decode.packets.demux import MAX_PIXELS
 from ..video.encode.codecs import Encoding
 from .processing import Processing, build_pipeline
@@ -66,7 +66,7 @@ def upscale_video(
         max_pixels: the largest accepted width * height of a source that is a path.
         on_damage: for a source that is a path: FAIL raises an error at a corrupt frame, KEEP conceals and counts it.
         hwaccel: what decodes a source that is a path: "none" (the CPU), "auto" (a GPU if one can), or FFmpeg's name of
-        a kind of device, such as "cuda". Where it does not work, the CPU decodes; the frames are the same.
+            a kind of device, such as "cuda". Where it does not work, the CPU decodes; the frames are the same.
         device: where the network runs: "auto" (a GPU if there is one), "cpu", "cuda", "cuda:1", or several GPUs that
             share the frames: "cuda:0,cuda:1".
         resumable: keep finished segments beside the target, so that the same call continues after a crash, a kill or
@@ -113,7 +113,7 @@ def stabilize_video(
 ) -> VideoReport:
     """Remove the shake from a video and write the result to a file.
 
-    The source is read twice, first to measure its motion.
+    The source is read twice, first to measure its motion. Arguments that are not listed are as for `upscale_video`.
 
         settings = StabilizeSettings(seconds=2.0, border=Border.MIRROR)
         steadyscale.stabilize_video("shaky.mp4", "steady.mp4", settings=settings)
@@ -125,8 +125,6 @@ def stabilize_video(
             image for all frames, or a video, folder or pattern with one mask for each.
         device: without effect. Motion is measured on the CPU, and frames are warped there, which takes less time than
             their transfer to a GPU.
-        source, target, encoding, bits, fps, max_pixels, on_damage, hwaccel, resumable, job, segment_seconds, progress:
-            as for `upscale_video`.
 
     Returns:
         What was read, written and used, as `steadyscale stabilize --json` prints it.
@@ -171,18 +169,15 @@ def enhance_video(
 ) -> VideoReport:
     """Upscale and stabilize a video in one pass, and write the result to a file.
 
-    Motion is measured on the small frames; each frame is upscaled, then warped once at its final size.
+    Motion is measured on the small frames; each frame is upscaled, then warped once at its final size. Arguments that
+    are not listed are as for `upscale_video`.
 
         steadyscale.enhance_video("shaky.mp4", "large.mp4", model="steadyscale-2x", progress=print)
 
     Args:
         upscaling: settings of the network's part, as for `upscale_video`. The output size must keep the aspect ratio.
         stabilization: settings of the stabilizer, as for `stabilize_video`.
-        model, deflicker: as for `upscale_video`.
         mask: as for `stabilize_video`.
-        source, target, encoding, bits, fps, max_pixels, on_damage, hwaccel, device, resumable, job, segment_seconds,
-            progress:
-            as for `upscale_video`.
 
     Returns:
         What was read, written and used, as `steadyscale enhance --json` prints it.

@@ -121,7 +121,7 @@ class Correction:
 
     @property
     def frame_info(self) -> ClipInfo:
-        """The properties of the frames, with their bars."""
+        """The properties of the whole frames, including their bars."""
         return self.info if self.bars is None else self.bars.full_info(self.info)
 
     @property

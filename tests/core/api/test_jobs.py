@@ -25,9 +25,9 @@ from steadyscale.core.clip import ClipError
 from steadyscale.core.filters.deflicker import MAX_BLEND_WEIGHT
 from steadyscale.core.jobs import shard
 from steadyscale.core.jobs.claims import MAX_ATTEMPTS, Claims
-from steadyscale.core.jobs.plan import load_plan
 from steadyscale.core.jobs.shard import PieceError
 from steadyscale.core.jobs.state import fingerprint
+from steadyscale.core.jobs.state.job_plan import load_plan
 from steadyscale.core.jobs.state.layout import JobFolder
 from steadyscale.core.upscaling.settings import Alpha, ColorCorrection, Engine, PostProcess, Precision, Reuse, Tiling
 from steadyscale.core.video.decode.packets import demux
@@ -288,7 +288,7 @@ def test_what_computes_other_frames_is_refused(job: Job, tmp_path: Path, monkeyp
     runtime = [{"device": "cuda", "engine": "torch", "modes": ["fp16"]}]
     with monkeypatch.context() as patch:
         elsewhere = replace(planned, settings=planned.settings | {"runtime": runtime})
-        patch.setattr("steadyscale.core.jobs.plan.load_plan", lambda _: elsewhere)
+        patch.setattr("steadyscale.core.jobs.state.job_plan.load_plan", lambda _: elsewhere)
         with pytest.raises(ClipError, match=r"planned for cuda with torch \(fp16\), and here .* on cpu with torch"):
             run_shard(folder)
     with pytest.raises(ClipError, match=r"7/7 is not a shard"):
@@ -299,7 +299,7 @@ def test_what_computes_other_frames_is_refused(job: Job, tmp_path: Path, monkeyp
 def test_a_piece_of_another_precision_is_not_kept(job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     folder = job.copy(tmp_path / "job")
     planned = replace(load_plan(JobFolder(folder)), computed=[["torch", "fp16"]])
-    monkeypatch.setattr("steadyscale.core.jobs.plan.load_plan", lambda _: planned)
+    monkeypatch.setattr("steadyscale.core.jobs.state.job_plan.load_plan", lambda _: planned)
     with pytest.raises(PieceError, match="computed by torch fp32, and the plan is for torch fp16"):
         run_shard(folder, 0, 7)
     assert [*folder.glob("parts/*.json")] == []

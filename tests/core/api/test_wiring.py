@@ -41,7 +41,7 @@ from steadyscale.core.pipeline.upscale_operations import upscale_operations
 from steadyscale.core.pipeline.warp_op import WarpOp
 from steadyscale.core.smoothing.strength import Strength
 from steadyscale.core.upscaling.settings import ColorCorrection, UpscaleStats
-from steadyscale.core.video.decode.corruption import OnDamage
+from steadyscale.core.video.decode.corruption_report import OnDamage
 from steadyscale.core.video.decode.packets.demux import NO_PIXEL_LIMIT
 from steadyscale.core.video.images.image_clip import ImageClip
 from steadyscale.core.video.images.png_writer import write_images
