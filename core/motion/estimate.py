@@ -273,7 +273,10 @@ def estimate_step(
 def _measure_step(
     first: GrayFrame, second: GrayFrame, flow: FlowModel, inlier_map: InlierMap, *, with_residuals: bool
 ) -> tuple[Step, geometry.Matrices, Evidence]:
-    """Return the step between two frames, the fit to matches that was refined, and how well the frames agree."""
+    """Measure the step between two frames in the light that they have.
+
+    Returns also the fit to matches that was refined, and how well the frames agree.
+    """
     size = first.plane.shape
     matches, matrix, confidence, cut = _fit_step(first, second, flow, inlier_map)
     disturbed = confidence < LOW_CONFIDENCE and not hasattr(flow, "track_points")

@@ -86,7 +86,9 @@ class GrayFrame:
 
     @cached_property
     def even_light(self) -> GrayFrame:
-        """The frame with the same mean and contrast everywhere, as under even light; itself without OpenCV.
+        """The frame with the same mean and contrast everywhere, as under even light.
+
+        Without OpenCV, the frame itself.
 
         Bands of mains light that run through the frame, colored lamps and moving shadows change the luma of what they
         light, and would be taken for motion.
