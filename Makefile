@@ -52,9 +52,12 @@ test-portable: BOOTSTRAP_FLAGS := --tests
 test-portable: setup
 	@$(RUN) scripts/test_portable.py $(ARGS)
 
-# The documentation site, into build/site.
+# The documentation site, into build/site. Its generator finds packages by the names of their folders, and a clone may
+# have any name.
 docs: setup
-	@NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs build --quiet --site-dir build/site
+	@parent=$$(mktemp -d) && ln -s "$(CURDIR)" "$$parent/steadyscale" && \
+	PYTHONPATH="$$parent" NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs build --strict --quiet --site-dir build/site; \
+	code=$$?; rm -r "$$parent"; exit $$code
 
 setup:
 	@$(or $(PYTHON),false) -c '$(NEW_ENOUGH)' || { echo "This needs Python 3.10 or newer: make PYTHON=/path/to/python3"; exit 1; }

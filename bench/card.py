@@ -41,7 +41,7 @@ def import_checkout() -> None:
 
 
 def make_parser() -> argparse.ArgumentParser:
-    from card_blocks import BLOCKS
+    from gpu_blocks import BLOCKS
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="auto", help="auto, or what torch accepts: cuda, cuda:1, xpu, mps, cpu")
@@ -65,9 +65,9 @@ def make_parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the blocks; return 1 if one of them failed."""
     import_checkout()
-    from card_blocks import run_blocks, verdict
-    from card_blocks.machine import describe_machine
-    from card_blocks.session import Session
+    from gpu_blocks import run_blocks, verdict
+    from gpu_blocks.machine import describe_machine
+    from gpu_blocks.session import Session
     from steadyscale.core.runtime.device.device_names import resolve_device
     from steadyscale.core.runtime.threads.torch_threads import one_thread
 

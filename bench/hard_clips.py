@@ -24,7 +24,7 @@ HARD_KINDS = (
     *("jello", "flashes", "partial flashes", "night", "film", "time-lapse", "page", "window", "letterbox"),
     *("pillarbox", "long lens", "dissolve", "parallax", "rain", "confetti", "logo", "strobe", "exposure"),
     *("focus", "person", "repeated", "ticker", "still", "fast cuts", "fade", "dark cut"),
-    *("night tripod", "fisheye", "planes", "subject"),
+    *("night tripod", "fisheye", "planes", "subject", "mains light", "lamps"),
 )
 STATIC_KINDS = ("page", "window", "time-lapse", "still", "night tripod")
 SHAKE_PIXELS = {"long lens": 15.0, "jello": 1.0, **dict.fromkeys(STATIC_KINDS, 0.0)}  # of each axis; others: 3
@@ -306,6 +306,17 @@ class HardClip:
 
     def _draw_strobe(self, i: int, random: np.random.Generator) -> Image:
         return self._view(i) * (1.0 if i % 3 else 0.15)
+
+    def _draw_mains_light(self, i: int, random: np.random.Generator) -> Image:
+        """Bands of a lamp on alternating current, as a rolling shutter films them."""
+        rows = np.arange(HEIGHT)[:, None, None]
+        return self._view(i) * (1 + 0.35 * np.sin(2 * np.pi * (rows / 150 - 0.23 * i)))
+
+    def _draw_lamps(self, i: int, random: np.random.Generator) -> Image:
+        """Red and blue lamps that take turns on both sides, and a pause."""
+        color = np.array([[0.5, 0.6, 2.2], [2.4, 0.5, 0.4], [0.8, 0.8, 0.8]])[i // 2 % 3]
+        across = np.linspace(-1, 1, WIDTH)[None, :, None] - (-0.5, 0.5)[i // 2 % 2]
+        return self._view(i) * (0.5 + (color - 0.4) * np.exp(-3 * across**2))
 
     def _draw_exposure(self, i: int, random: np.random.Generator) -> Image:
         return self._view(i) * (1.2 + 1.1 * np.sin(i / 9))

@@ -154,17 +154,17 @@ class LayeredClip:
         weights /= weights.sum()
         squares: list[NDArray[np.float64]] = []
         layers: list[NDArray[np.int_]] = []
-        shown = frame_points(16)
+        displayed = frame_points(16)
         for i in range(radius, self.length - radius, stride):
-            source = maps[i].to_source(shown)
+            source = maps[i].to_source(displayed)
             visible = self.layers_at(i, source)
-            mean = np.zeros_like(shown)
+            mean = np.zeros_like(displayed)
             for layer in np.unique(visible):
                 used = visible == layer
                 scene = self.to_scene(i, layer, source[used])
                 for k, weight in zip(range(i - radius, i + radius + 1), weights, strict=True):
                     mean[used] += weight * maps[k].to_output(self.to_frame(k, layer, scene))
-            squares.append(np.square(mean - shown).sum(axis=-1))
+            squares.append(np.square(mean - displayed).sum(axis=-1))
             layers.append(visible)
         all_squares, all_layers = np.concatenate(squares), np.concatenate(layers)
         result = {"frame": float(np.sqrt(all_squares.mean()))}
@@ -172,14 +172,21 @@ class LayeredClip:
             result[f"layer {layer}"] = float(np.sqrt(all_squares[all_layers == layer].mean()))
         return result
 
-    def line_bend(self, correction: Correction) -> float:
-        """Largest bend of a row or column of pixels of one layer, in pixels."""
+    def line_bend(self, correction: Correction | None) -> float:
+        """Largest bend of a displayed row or column of one layer, in pixels.
+
+        The distance from the straight line that fits best. Textures that swim bend lines of the scene themselves.
+        correction: None for the input.
+        """
         worst = 0.0
         for i, own in enumerate(self._exact_maps(correction)):
             shown = frame_points(8)
             source = own.to_source(shown)
             visible, straight = self.layers_at(i, source), geometry.transform_points(own.matrix, shown)
             bend = source - straight
+            if self._swims:  # a point of the scene is where the texture has moved it
+                scene = self.to_scene(i, 0, source)
+                bend = geometry.transform_points(np.linalg.inv(self.pose(i)), scene) - straight
             columns = -(-WIDTH // 8)
             for layer in range(len(self.nearness)):
                 grid = np.where((visible == layer)[:, None], bend, np.nan).reshape(-1, columns, 2)

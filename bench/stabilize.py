@@ -136,10 +136,11 @@ def measure_hard_clip(clip: HardClip) -> dict[str, Any]:
 def measure_layered_clip(clip: LayeredClip) -> dict[str, dict[str, float]]:
     """Displayed motion of the input, with homographies and with a mesh.
 
-    Above 0.8 Hz, in pixels, by layer; with zoom and CPU time. line_bend_px: the largest distance by which a line is
-    bent.
+    Above 0.8 Hz, in pixels, by layer; with zoom and CPU time. line_bend_px: the largest distance by which a line of the
+    scene is bent.
     """
-    report = {"input": clip.displayed_motion(None)}
+    row = clip.displayed_motion(None) | {"line_bend_px": clip.line_bend(None)}
+    report = {"input": {name: round(value, 3) for name, value in row.items()}}
     with tempfile.TemporaryDirectory() as folder:
         write_clip(clip, Path(folder) / "in.mp4", HARD_SIZE)
         for mesh in MeshWarp:

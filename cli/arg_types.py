@@ -53,6 +53,11 @@ def unit_float(text: str) -> float:
     return number
 
 
+def deflicker_strength(text: str) -> float | None:
+    """Parse a strength from 0 to 1, or "auto", which stands for None."""
+    return None if text == "auto" else unit_float(text)
+
+
 def readout_time(text: str) -> RollingShutter | float:
     """Parse a word of `RollingShutter`, or the readout time per frame time."""
     if text in list(RollingShutter):

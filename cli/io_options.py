@@ -7,7 +7,7 @@ from fractions import Fraction
 from typing import Any
 
 from ..core.jobs.segments import SEGMENT_SECONDS
-from ..core.video.decode.corruption import OnDamage
+from ..core.video.decode.corruption_report import OnDamage
 from ..core.video.decode.hwaccel import HWACCELS
 from ..core.video.decode.packets.demux import MAX_PIXELS
 from ..core.video.encode.codecs import CODECS, ENCODERS, Encoding

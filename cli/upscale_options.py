@@ -14,7 +14,15 @@ from ..core.upscaling.settings import (
     Reuse,
     UpscaleSettings,
 )
-from .arg_types import add_enum_option, change_threshold, frame_size, positive_float, unit_float
+from ..models.zoo.bundled import RESTORE_DEFLICKER
+from .arg_types import (
+    add_enum_option,
+    change_threshold,
+    deflicker_strength,
+    frame_size,
+    positive_float,
+    unit_float,
+)
 from .device_options import inference_settings
 
 
@@ -51,11 +59,11 @@ def add_upscale_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--linear-light", action="store_true", help="resize light, not stored values; slower")
     parser.add_argument(
         "--temporal",
-        type=unit_float,
-        default=0.0,
+        type=deflicker_strength,
         metavar="STRENGTH",
         help="take out flicker and crawling detail by blending each frame with the last result along the motion, "
-        f"from 0 to 1 (default 0: none; {DEFAULT_DEFLICKER_STRENGTH} suits most clips)",
+        f"from 0 (none) to 1; {DEFAULT_DEFLICKER_STRENGTH} suits most clips; auto: {RESTORE_DEFLICKER} for video with "
+        "steadyscale-restore, none otherwise (default auto)",
     )
     same = parser.add_mutually_exclusive_group()
     same.add_argument(

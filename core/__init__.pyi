@@ -23,7 +23,7 @@ from .crop.zoom import limit_zoom as limit_zoom
 from .hold import Hold as Hold
 from .hold import Region as Region
 from .hold import RegionMask as RegionMask
-from .jobs.plan import JobPlan as JobPlan
+from .jobs.state.job_plan import JobPlan as JobPlan
 from .lens import Lens as Lens
 from .lens import LensDetection as LensDetection
 from .motion.camera.readout_time import RollingShutter as RollingShutter
@@ -62,8 +62,8 @@ from .upscaling.settings import Tiling as Tiling
 from .upscaling.settings import UpscaleSettings as UpscaleSettings
 from .upscaling.settings import UpscaleStats as UpscaleStats
 from .upscaling.upscale import upscale as upscale
-from .video.decode.corruption import CorruptionReport as CorruptionReport
-from .video.decode.corruption import OnDamage as OnDamage
+from .video.decode.corruption_report import CorruptionReport as CorruptionReport
+from .video.decode.corruption_report import OnDamage as OnDamage
 from .video.decode.timestamps import TimeRange as TimeRange
 from .video.decode.video_clip import VideoClip as VideoClip
 from .video.encode.codecs import Encoding as Encoding

@@ -74,6 +74,14 @@ def detail_input(tooltip: str) -> io.Input:
     )
 
 
+def frame_number_input(tooltip: str) -> io.Input:
+    return io.Int.Input("frame", display_name="frame number", default=0, min=0, max=10_000_000, tooltip=tooltip)
+
+
+def pad_input(tooltip: str) -> io.Input:
+    return io.Int.Input("pad", display_name="padding", default=0, min=0, max=4096, tooltip=tooltip)
+
+
 def mask_input() -> io.Input:
     return io.Mask.Input(
         "mask",

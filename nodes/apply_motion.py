@@ -62,14 +62,9 @@ class ApplyMotion(io.ComfyNode):
                     tooltip="For undo: the border that the frames were stabilised with. A crop zoomed in, and that "
                     "is undone too.",
                 ),
-                io.Int.Input(
-                    "pad",
-                    display_name="padding",
-                    default=0,
-                    min=0,
-                    max=4096,
-                    tooltip="For undo: the pad of Warp/Pad Frames, in pixels of these frames. It is taken off again. "
-                    "With a pad wider than the shake, everything comes back.",
+                shared.pad_input(
+                    "For undo: the pad of Warp/Pad Frames, in pixels of these frames. It is taken off again. "
+                    "With a pad wider than the shake, everything comes back."
                 ),
             ],
             hidden=[io.Hidden.dynprompt],

@@ -14,6 +14,7 @@ from ..core.clip import Frames
 from ..core.video.encode.codecs import Encoding
 from ..core.video.encode.writer import write_video
 from ..core.visualize.side_by_side import Comparison, Layout, comparison_range
+from . import _shared_inputs as shared
 from ._comfy.adapter import DEFAULT_FPS, ImageOrVideoType, combo_options, with_progress
 from ._comfy.paths import numbered_path, temp_folder
 from ._comfy.schema import PREVIEW_CATEGORY, node_schema
@@ -50,13 +51,8 @@ class CompareFrames(io.ComfyNode):
                     tooltip="split: the left part of before and the right part of after in one image. side by side, "
                     "one above the other: both whole.",
                 ),
-                io.Int.Input(
-                    "frame",
-                    display_name="frame number",
-                    default=0,
-                    min=0,
-                    max=10_000_000,
-                    tooltip="Number of the frame in the image, counted from 0. The video begins with it.",
+                shared.frame_number_input(
+                    "Number of the frame in the image, counted from 0. The video begins with it."
                 ),
                 io.Float.Input(
                     "seconds",

@@ -140,14 +140,7 @@ class PreviewFlow(io.ComfyNode):
             advanced="detail",
             inputs=[
                 ImageOrVideoType.Input("frames", tooltip="The frames of one clip: IMAGE, or a VIDEO of any length."),
-                io.Int.Input(
-                    "frame",
-                    display_name="frame number",
-                    default=0,
-                    min=0,
-                    max=10_000_000,
-                    tooltip="Number of the first of the two frames, counted from 0.",
-                ),
+                shared.frame_number_input("Number of the first of the two frames, counted from 0."),
                 shared.flow_method_input(),
                 io.Combo.Input(
                     "show",

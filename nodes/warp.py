@@ -40,14 +40,8 @@ class WarpFrames(io.ComfyNode):
                     "edge (stretch the last pixel), black (transparent with alpha), fill (from the frames before and "
                     "after; mirror where none saw it)."
                 ),
-                io.Int.Input(
-                    "pad",
-                    display_name="padding",
-                    default=0,
-                    min=0,
-                    max=4096,
-                    tooltip="Pixels of canvas added on each side and filled by the border: room to outpaint. Not with "
-                    "crop.",
+                shared.pad_input(
+                    "Pixels of canvas added on each side and filled by the border: room to outpaint. Not with crop."
                 ),
             ],
             hidden=[io.Hidden.dynprompt],

@@ -22,7 +22,7 @@ from ..runtime.device.device_names import resolve_device
 from ..runtime.peak_memory import peak_memory_mb
 from ..smoothing.smooth import Smoothing
 from ..stabilize import StabilizeSettings
-from ..video.decode.corruption import CorruptionReport, OnDamage
+from ..video.decode.corruption_report import CorruptionReport, OnDamage
 from ..video.decode.live_source import LiveSource, open_live_source
 from ..video.decode.packets.demux import MAX_PIXELS
 from ..video.encode.codecs import Encoding

@@ -20,6 +20,7 @@ from ..smoothing.smooth import Smoother
 from ..stabilization_report import StabilizationReport, report_stabilization
 from ..stabilize import SmootherLoader, StabilizeSettings, measure_motion, plan_stabilization, with_known_bars
 from ..upscaling.settings import UpscaleSettings, UpscaleStats
+from ..video.images.image_clip import ImageClip
 
 if TYPE_CHECKING:
     from ..upscaling.upscale import ImageModel
@@ -32,13 +33,14 @@ UPSCALE, STABILIZE, ENHANCE = COMMANDS = "upscale", "stabilize", "enhance"
 class Processing:
     """What to do to a clip: the arguments of `enhance_video` that are about frames.
 
-    command: "upscale" or "enhance", which upscale, or "stabilize"; "enhance" stabilizes too.
+    command: "upscale" or "enhance", which upscale, or "stabilize"; "enhance" stabilizes too. deflicker: None takes the
+    strength of `choose_deflicker`.
     """
 
     command: str
     model: str | Path | ImageModel | None = None
     upscaling: UpscaleSettings = field(default_factory=UpscaleSettings)
-    deflicker: float = 0.0
+    deflicker: float | None = None
     stabilization: StabilizeSettings = field(default_factory=StabilizeSettings)
     mask: Masks | str | Path | None = None
 
@@ -89,7 +91,27 @@ def upscale_with(pipeline: Pipeline, processing: Processing, device: str, stats:
         from ...models import load_upscaler
 
         model = load_upscaler(find_model(pipeline, processing))
-    return upscale_operations(model, processing.upscaling, deflicker=processing.deflicker, device=device, stats=stats)
+    deflicker = choose_deflicker(pipeline, processing)
+    return upscale_operations(model, processing.upscaling, deflicker=deflicker, device=device, stats=stats)
+
+
+def choose_deflicker(pipeline: Pipeline, processing: Processing) -> float:
+    """Return the strength of the deflicker filter, 0 to 1.
+
+    Without a strength, that is the one of the bundled network, found by its name; and 0 for other networks, a single
+    frame, and image files, of which nothing says that one follows the other.
+    """
+    if processing.deflicker is not None:
+        return processing.deflicker
+    is_still = pipeline.info.length == 1 or isinstance(pipeline.source, ImageClip)
+    if processing.command == STABILIZE or is_still:
+        return 0.0
+    from ...models.zoo import zoo
+
+    model = processing.model
+    is_file = model is None or isinstance(model, (str, Path))
+    bundled = zoo.find_bundled(find_model(pipeline, processing).stem if is_file else getattr(model, "name", ""))
+    return 0.0 if bundled is None else bundled.deflicker
 
 
 def find_model(pipeline: Pipeline, processing: Processing) -> Path:

@@ -9,7 +9,7 @@ from typing import TypeAlias
 from ..clip import ClipInfo
 from ..stabilization_report import StabilizationReport
 from ..upscaling.settings import UpscaleStats
-from ..video.decode.corruption import CorruptionReport
+from ..video.decode.corruption_report import CorruptionReport
 
 
 @dataclass(frozen=True)

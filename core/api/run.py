@@ -19,7 +19,7 @@ from ..stabilization_report import StabilizationReport
 from ..storage.copies import local_source, local_target
 from ..storage.location import ObjectUrl, is_url, parse_location
 from ..upscaling.settings import UpscaleStats
-from ..video.decode.corruption import CorruptionReport, OnDamage
+from ..video.decode.corruption_report import CorruptionReport, OnDamage
 from ..video.decode.hwaccel import check_hwaccel
 from ..video.decode.packets import demux
 from ..video.decode.timestamps import TimeRange

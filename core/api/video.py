@@ -12,7 +12,7 @@ from ..jobs.segments import SEGMENT_SECONDS
 from ..motion.optical_flow.gray_frame import Masks
 from ..stabilize import StabilizeSettings
 from ..upscaling.settings import UpscaleSettings
-from ..video.decode.corruption import OnDamage
+from ..video.decode.corruption_report import OnDamage
 from ..video.decode.packets.demux import MAX_PIXELS
 from ..video.encode.codecs import Encoding
 from .processing import Processing, build_pipeline
@@ -29,7 +29,7 @@ def upscale_video(
     *,
     model: str | Path | ImageModel | None = None,
     settings: UpscaleSettings | None = None,
-    deflicker: float = 0.0,
+    deflicker: float | None = None,
     encoding: Encoding | None = None,
     bits: int | None = None,
     fps: Fraction | float = 24,
@@ -58,14 +58,15 @@ def upscale_video(
             bundled network that suits the factor.
         settings: output size, tiling, precision and post-processing. None takes the defaults: the network's own scale.
         deflicker: strength of the temporal filter against flicker and crawling detail, 0 (none) to 1; 0.6 suits most
-            clips.
+            clips. None takes 0.3 for video and the networks steadyscale-restore, also by default; 0 for other networks,
+            and for a source of images or a single frame.
         encoding: codec, crf, preset, pixel format and encoder of a video file. None takes what plays everywhere.
         bits: bits per channel of PNG images, 8 or 16; None takes 16 if the source has more than 8.
         fps: frames per second of a source of images; videos and clips state their own.
         max_pixels: the largest accepted width * height of a source that is a path.
         on_damage: for a source that is a path: FAIL raises an error at a corrupt frame, KEEP conceals and counts it.
         hwaccel: what decodes a source that is a path: "none" (the CPU), "auto" (a GPU if one can), or FFmpeg's name of
-        a kind of device, such as "cuda". Where it does not work, the CPU decodes; the frames are the same.
+            a kind of device, such as "cuda". Where it does not work, the CPU decodes; the frames are the same.
         device: where the network runs: "auto" (a GPU if there is one), "cpu", "cuda", "cuda:1", or several GPUs that
             share the frames: "cuda:0,cuda:1".
         resumable: keep finished segments beside the target, so that the same call continues after a crash, a kill or
@@ -112,7 +113,7 @@ def stabilize_video(
 ) -> VideoReport:
     """Remove the shake from a video and write the result to a file.
 
-    The source is read twice, first to measure its motion.
+    The source is read twice, first to measure its motion. Arguments that are not listed are as for `upscale_video`.
 
         settings = StabilizeSettings(seconds=2.0, border=Border.MIRROR)
         steadyscale.stabilize_video("shaky.mp4", "steady.mp4", settings=settings)
@@ -124,8 +125,6 @@ def stabilize_video(
             image for all frames, or a video, folder or pattern with one mask for each.
         device: without effect. Motion is measured on the CPU, and frames are warped there, which takes less time than
             their transfer to a GPU.
-        source, target, encoding, bits, fps, max_pixels, on_damage, hwaccel, resumable, job, segment_seconds, progress:
-            as for `upscale_video`.
 
     Returns:
         What was read, written and used, as `steadyscale stabilize --json` prints it.
@@ -154,7 +153,7 @@ def enhance_video(
     model: str | Path | ImageModel | None = None,
     upscaling: UpscaleSettings | None = None,
     stabilization: StabilizeSettings | None = None,
-    deflicker: float = 0.0,
+    deflicker: float | None = None,
     mask: Masks | str | Path | None = None,
     encoding: Encoding | None = None,
     bits: int | None = None,
@@ -170,18 +169,15 @@ def enhance_video(
 ) -> VideoReport:
     """Upscale and stabilize a video in one pass, and write the result to a file.
 
-    Motion is measured on the small frames; each frame is upscaled, then warped once at its final size.
+    Motion is measured on the small frames; each frame is upscaled, then warped once at its final size. Arguments that
+    are not listed are as for `upscale_video`.
 
         steadyscale.enhance_video("shaky.mp4", "large.mp4", model="steadyscale-2x", progress=print)
 
     Args:
         upscaling: settings of the network's part, as for `upscale_video`. The output size must keep the aspect ratio.
         stabilization: settings of the stabilizer, as for `stabilize_video`.
-        model, deflicker: as for `upscale_video`.
         mask: as for `stabilize_video`.
-        source, target, encoding, bits, fps, max_pixels, on_damage, hwaccel, device, resumable, job, segment_seconds,
-            progress:
-            as for `upscale_video`.
 
     Returns:
         What was read, written and used, as `steadyscale enhance --json` prints it.

@@ -83,7 +83,7 @@ class ClipEstimate:
 
 @dataclass(frozen=True)
 class BatchEstimate:
-    """What the clips of a batch will take.
+    """Estimated time, file sizes and cost of a batch of clips.
 
     workers: how many process clips at a time; `hours` is divided by it.
     """
@@ -148,12 +148,13 @@ def estimate_batch(
     prices: Prices = Prices(),
     workers: int = 1,
 ) -> BatchEstimate:
-    """Estimate what the clips of a batch will take.
+    """Estimate the time, the file sizes and the cost of a batch of clips.
 
     For each group of clips with the same settings, the first frames of one of them are processed on this machine.
 
     Args:
-        device: where networks run. frames: number of frames to process.
+        device: where networks run.
+        frames: how many frames of that clip to process.
         rows: a file of benchmark results (`steadyscale bench --json`, or `bench/card.py`) of the machine that will run
             the network. Its time is taken from there, and only the other stages are measured here; they run beside it.
         workers: how many process clips at a time.

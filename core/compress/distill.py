@@ -13,7 +13,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import nn
 
-from ..training.config.schema import DataConfig, NetworkConfig, OptimConfig, RuntimeConfig, TrainConfig
+from ..training.config.schema import TrainConfig
+from ..training.config.sections import DataConfig, NetworkConfig, OptimConfig, RuntimeConfig
 from ..training.data.dataset import Batch, batches
 from ..training.data.image_files import ImageDataset
 from ..training.loop.networks import MultiScaleGenerator

@@ -15,6 +15,7 @@ from itertools import pairwise
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from ...models import RRDBNet, SRVGGNetCompact
 from ...models.arch.rrdb import RRDB
@@ -76,18 +77,23 @@ def channel_importance(network: nn.Module, images: Sequence[Tensor]) -> dict[str
 
     convs = {name: conv for name, conv in named_modules(network) if isinstance(conv, nn.Conv2d)}
     hooks = [conv.register_forward_pre_hook(make_hook(name)) for name, conv in convs.items()]
-    try:
-        for image in images:
-            network(image)
-    finally:
-        for hook in hooks:
-            hook.remove()
+    _run_with_hooks(network, images, hooks)
     importance: dict[str, Tensor] = {}
     for name, (count, total, squares) in sums.items():
         variance = (squares / count - (total / count) ** 2).clamp_min(0)
         energy = variance * convs[name].weight.double().square().sum((0, 2, 3))
         importance[name] = energy / energy.sum().clamp_min(1e-30)
     return importance
+
+
+def _run_with_hooks(network: nn.Module, images: Sequence[Tensor], hooks: Sequence[RemovableHandle]) -> None:
+    """Run the network on each image, then remove the hooks."""
+    try:
+        for image in images:
+            network(image)
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 def _top_indices(values: Tensor, count: int) -> Tensor:
@@ -225,12 +231,7 @@ def _block_effects(network: RRDBNet, images: Sequence[Tensor]) -> tuple[Tensor, 
         return accumulate
 
     hooks = [block.register_forward_hook(make_hook(index)) for index, block in enumerate(network.body)]
-    try:
-        for image in images:
-            network(image)
-    finally:
-        for hook in hooks:
-            hook.remove()
+    _run_with_hooks(network, images, hooks)
     xx, xy, yy = sums.unbind(1)
     # A block that inverts the trunk is not a candidate, and the division of the biases needs a factor above 0.
     factors = torch.where(xy > 0, xy / xx.clamp_min(1e-30), torch.ones_like(xy))

@@ -19,7 +19,12 @@ from torch import Tensor
 from ..clip import ClipError, ClipInfo, Frames, all_finite
 from ..crop.border import Border
 from ..motion.estimate import WORKING_SIDE
-from ..motion.optical_flow.consistency import backward_warp, forward_backward_confidence, photometric_confidence
+from ..motion.optical_flow.consistency import (
+    backward_warp,
+    forward_backward_confidence,
+    local_max,
+    photometric_confidence,
+)
 from ..motion.optical_flow.flow import FlowModel, luma
 from ..runtime.device.accelerator import Accelerator, accelerator_for
 from ..runtime.device.transfer import download, upload_array, with_cpu_fallback
@@ -205,7 +210,9 @@ def _blend(
     channels, height, width = target.shape
     flow, confidence, log_gain = alignment
     maps = upload_array(torch.cat([flow, confidence], dim=1).numpy(), accelerator)
-    x, y, weight = F.interpolate(maps, (height, width), mode="bilinear", align_corners=False)[0]
+    # In this layout torch takes less than half of the time on a CPU, for the same result.
+    maps = maps.contiguous(memory_format=torch.channels_last)
+    x, y, weight = F.interpolate(maps, (height, width), mode="bilinear", align_corners=False)[0].contiguous()
     x.mul_(width / flow.shape[3]).add_(torch.arange(width, device=target.device))
     y.mul_(height / flow.shape[2]).add_(torch.arange(height, device=target.device)[:, None])
     weight.mul_(max_weight)
@@ -232,19 +239,4 @@ def local_min_max(plane: Tensor) -> tuple[Tensor, Tensor]:
 
     The plane and both results are (..., H, W); pixels outside the frame do not count.
     """
-    return _local_max(plane.neg()).neg_(), _local_max(plane)
-
-
-def _local_max(plane: Tensor) -> Tensor:
-    """Return the maximum of the 5 x 5 pixels around each pixel.
-
-    Runs by rows, then columns, over 2 and 4 pixels at a time: ten times as fast as max_pool2d on a CPU.
-    """
-    for dim in (-2, -1):
-        length = plane.shape[dim]
-        first, last = plane.narrow(dim, 0, 1), plane.narrow(dim, length - 1, 1)
-        padded = torch.cat([first, first, plane, last, last], dim)
-        twos = torch.maximum(padded.narrow(dim, 0, length + 3), padded.narrow(dim, 1, length + 3))
-        fours = torch.maximum(twos.narrow(dim, 0, length), twos.narrow(dim, 2, length))
-        plane = torch.maximum(fours, padded.narrow(dim, 4, length))
-    return plane
+    return local_max(plane.neg(), 2).neg_(), local_max(plane, 2)

@@ -18,7 +18,7 @@ from threading import Event, Thread
 from typing import Any
 from uuid import uuid4
 
-from .plan import JobPlan
+from .state.job_plan import JobPlan
 from .state.layout import JobFolder
 
 log = logging.getLogger(__name__)

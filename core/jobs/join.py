@@ -12,8 +12,8 @@ from ..runtime.files.atomic_write import atomic_path, fsync_folder
 from ..video.encode.codecs import container_for
 from ..video.verify.verify import VerificationError, verify_output
 from .concat import Segment, concat_segments, hash_video_packets
-from .plan import JobPlan, decode_plan, encode_plan
 from .shard import finished_parts
+from .state.job_plan import JobPlan, decode_plan, encode_plan
 from .state.layout import JOINED, PLAN, JobFolder
 
 _MAX_LISTED = 20  # missing pieces that a message lists

@@ -1,13 +1,22 @@
-"""Motion estimation in a job, piece by piece, by one process or by several."""
+"""Motion estimation in a job, piece by piece, by one process or by several.
+
+What is measured of the whole clip afterwards, bars that change and what is held, is kept as well.
+"""
 
 from __future__ import annotations
 
+import json
 import logging
+from collections.abc import Callable, Sequence
 from contextlib import closing
-from dataclasses import replace
+from dataclasses import astuple, replace
 from typing import NamedTuple
 
+import numpy as np
+
+from ..bars import Bars
 from ..clip import Clip
+from ..hold import Hold
 from ..lens import Lens
 from ..motion.estimate import WORKING_SIDE, luma_range
 from ..motion.fit.pose_graph import solve_pose_graph
@@ -20,6 +29,7 @@ from ..runtime.typed_torch import from_numpy
 from .motion_pieces import MotionPieces
 from .segments import SEGMENT_SECONDS, FrameReader
 from .state.folder import Job, with_resume_hint
+from .state.layout import HELD, SHOT_BARS, JobFolder
 
 log = logging.getLogger(__name__)
 
@@ -82,6 +92,47 @@ def cached_motion(
                     reader.expect_end()
     motion = pieces.join()
     return replace(resolve_transitions(solve_pose_graph(motion)), times=frame_times(clip, len(motion.steps)))
+
+
+def cached_held_motion(job: Job, camera: Motion, settings: Sequence[object], measure: Callable[[], Motion]) -> Motion:
+    """Measure the motion of what is held, or read what an earlier run measured.
+
+    camera: the motion in place of which it is. settings: all else that it depends on. measure: reads the clip.
+    """
+    folder = JobFolder(job.location)
+    inputs = [camera.steps, camera.confidence, camera.frame_times, camera.info, camera.lens, camera.bars, *settings]
+    key = json.loads(json.dumps(job.settings(measuring=inputs)))
+    body, count = folder.read(HELD), len(camera.steps)
+    if body is not None and body["settings"] == key:
+        return replace(
+            camera,
+            steps=np.array(body["steps"], np.float64).reshape(count, 3, 3),
+            confidence=np.array(body["confidence"], np.float64),
+            held=np.array(body["held"], np.float64),
+            hold=Hold(body["hold"]),
+        )
+    motion = measure()
+    assert motion.held is not None, "of all that is held"
+    body = {"settings": key, "hold": motion.hold.value}
+    body |= {name: getattr(motion, name).ravel().tolist() for name in ("steps", "confidence", "held")}
+    folder.write(HELD, body)
+    return motion
+
+
+def cached_shot_bars(job: Job, motion: Motion, measure: Callable[[], tuple[Bars, ...]]) -> tuple[Bars, ...]:
+    """Detect the bars of each shot, or read what an earlier run detected.
+
+    motion: of the whole frames, whose shots these are. measure: reads the clip.
+    """
+    folder = JobFolder(job.location)
+    inputs = [motion.steps, motion.confidence, motion.info, motion.dark_sides, motion.dissolves]
+    key = json.loads(json.dumps(job.settings(measuring=inputs)))
+    body = folder.read(SHOT_BARS)
+    if body is not None and body["settings"] == key:
+        return tuple(Bars(*pixels) for pixels in body["bars"])
+    found = measure()
+    folder.write(SHOT_BARS, {"settings": key, "bars": [list(astuple(bars)) for bars in found]})
+    return found
 
 
 def measure_share(

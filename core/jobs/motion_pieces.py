@@ -87,9 +87,9 @@ class MotionPieces:
     """The motion of all pieces of a clip, measured or read from the job.
 
     info: of the clip. side: longer side of the measured frames. flow, mask, with_residuals: as for `estimate_motion`.
-    lens: of the view that is measured, if it is one. is_second_pass: through a lens that the motion of the same job
-    shows, whose files stay beside those of the view. Files of other settings, or another source or software, are not
-    read; a message says so.
+    lens: of the view that is measured, if it is one. is_second_pass: with a lens or bars that the motion of the same
+    job shows, whose files stay beside those of this pass. Files of other settings, or another source or software, are
+    not read; a message says so.
     """
 
     def __init__(

@@ -24,10 +24,11 @@ from ..video.encode.codecs import Encoding
 from ..video.images.sequence_paths import is_image_sequence
 from ..video.open import check_target
 from .join import complete_parts, join_parts
-from .plan import JobPlan, make_plan, with_planned_warps, with_stats
+from .plan import make_plan, with_planned_warps, with_stats
 from .segments import SEGMENT_SECONDS
 from .shard import ProgressStage, compute_pieces, finished_parts
 from .state.folder import Job, with_resume_hint
+from .state.job_plan import JobPlan
 from .state.layout import JobFolder
 
 log = logging.getLogger(__name__)

@@ -17,14 +17,15 @@ from ..pipeline.pipeline import Pipeline
 from ..runtime.threads.prefetch import chain_first
 from ..storage.object_storage import StorageError
 from ..upscaling.settings import UpscaleStats
-from ..video.decode.corruption import CorruptionReport
+from ..video.decode.corruption_report import CorruptionReport
 from ..video.decode.video_clip import VideoClip
 from ..video.encode.writer import write_video
 from ..video.verify.verify import verify_output
 from .claims import CLAIM_TIMEOUT, MAX_ATTEMPTS, Claims, count_failures, last_error, record_failure
 from .concat import check_segment
-from .plan import JobPlan, slice_timestamps, upscale_ops
+from .plan import slice_timestamps
 from .render import render_pieces
+from .state.job_plan import JobPlan, upscale_ops
 from .state.layout import CLAIMS, JobFolder
 
 log = logging.getLogger(__name__)

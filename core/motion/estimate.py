@@ -28,7 +28,7 @@ from .fit.homography import fit_homography
 from .fit.mesh_residuals import are_visible, no_residuals, vertex_residuals
 from .fit.pose_graph import MIN_AGREEMENT, UNKNOWN, solve_pose_graph
 from .fit.stillness import is_small, is_still
-from .fit.subpixel import align, step_evidence
+from .fit.subpixel import Evidence, align, step_evidence
 from .frame_times import frame_times
 from .optical_flow.correspondences import Correspondences, sample_flow
 from .optical_flow.flow import LUMA_WEIGHTS, FlowMethod, FlowModel, flow_between_planes, flow_model, luma
@@ -40,6 +40,11 @@ if TYPE_CHECKING:
 
 LOW_CONFIDENCE = 0.85  # inlier fraction below which a near object may have disturbed the dense flow
 EXACT_MATCH_PIXELS = 0.3  # residual up to which a point matches a step exactly
+EVEN_LIGHT_MARGIN = 0.02  # gain of correlation under even light from which the light has changed in parts
+FOLLOWED_LIGHT = 0.3  # correlation under even light below which a step has followed the light
+RELATED = 0.2  # correlation under even light from which two frames may show one scene
+BETTER_MARGIN = 0.05  # gain of correlation, under even light, of a step that was measured there and is better
+MUCH_BETTER_MARGIN = 0.4  # the same where most pixels do not show it
 LINK_FRAMES = 5  # longest measurement across doubtful steps, and that across still frames
 WORKING_SIDE = 480  # longer side of the measured frames: more costs much and gains hundredths of a pixel
 
@@ -246,6 +251,32 @@ def estimate_step(
         return Step(np.eye(3), 1.0, inlier_map)
     if is_screen(first.plane, second.plane):
         return Step(np.eye(3), 1.0, inlier_map)
+    step, fitted, evidence = _measure_step(first, second, flow, inlier_map, with_residuals=with_residuals)
+    if step.confidence >= LOW_CONFIDENCE and step.agreement >= MIN_AGREEMENT:
+        return step
+    # In doubt. Where parts of the frame change their brightness, the frames are more alike under even light, or hardly
+    # alike along a step that has followed the light. After a cut they are not alike at all.
+    a, b = first.even_light, second.even_light
+    with_step, with_fit = (step_evidence(a, b, matrix).step for matrix in (step.matrix, fitted))
+    if step.confidence == 0:
+        is_lit_evenly = max(with_step, with_fit) < RELATED
+    else:
+        is_lit_evenly = with_fit < evidence.step + EVEN_LIGHT_MARGIN and with_step > FOLLOWED_LIGHT
+    if is_lit_evenly:
+        return step
+    other, _, other_evidence = _measure_step(a, b, flow, inlier_map, with_residuals=with_residuals)
+    gain = other_evidence.step - with_step
+    is_better = gain > (BETTER_MARGIN if other_evidence.is_clear else MUCH_BETTER_MARGIN)
+    return other if is_better and other.confidence > step.confidence else step
+
+
+def _measure_step(
+    first: GrayFrame, second: GrayFrame, flow: FlowModel, inlier_map: InlierMap, *, with_residuals: bool
+) -> tuple[Step, geometry.Matrices, Evidence]:
+    """Measure the step between two frames in the light that they have.
+
+    Returns also the fit to matches that was refined, and how well the frames agree.
+    """
     size = first.plane.shape
     matches, matrix, confidence, cut = _fit_step(first, second, flow, inlier_map)
     disturbed = confidence < LOW_CONFIDENCE and not hasattr(flow, "track_points")
@@ -254,7 +285,7 @@ def estimate_step(
         other = _fit_step(first, second, fallback, inlier_map)
         if cut or _exact_fraction(*other[:2]) > _exact_fraction(matches, matrix):
             matches, matrix, confidence, cut = *other[:3], cut and other[3]
-    matched, bow = confidence > 0, NO_BOW
+    matched, bow, fitted = confidence > 0, NO_BOW, matrix
     if matched:
         bow = fit_bow(matches, matrix, *size[-2:])
         inlier_map = update_inlier_map(inlier_map, matches, matrix, *size)
@@ -262,15 +293,15 @@ def estimate_step(
     evidence = step_evidence(first, second, matrix)
     agreement = max(evidence.step, evidence.still)
     if cut and (agreement < MIN_SCENE_CORRELATION or evidence.is_empty):
-        return FIRST_STEP
+        return FIRST_STEP, fitted, evidence
     if evidence.favors_still:
-        return Step(np.eye(3), UNKNOWN, inlier_map, agreement)
+        return Step(np.eye(3), UNKNOWN, inlier_map, agreement), fitted, evidence
     if not matched or evidence.is_empty or evidence.is_clear:
         agreement = 1.0  # nothing to see, or objects before a background: nothing to doubt
     residuals = vertex_residuals(matches, matrix, *size) if with_residuals and matched else None
     if residuals is not None and not are_visible(residuals, matrix, first, second):
         residuals = None
-    return Step(matrix, max(confidence, UNKNOWN), inlier_map, agreement, residuals, bow)
+    return Step(matrix, max(confidence, UNKNOWN), inlier_map, agreement, residuals, bow), fitted, evidence
 
 
 def _fit_step(

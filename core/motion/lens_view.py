@@ -191,6 +191,22 @@ def to_rotations(motion: Motion, view: LensView) -> Motion:
     return replace(motion, steps=geometry.normalize(steps), confidence=confidence, lens=view.lens, bars=view.bars)
 
 
+def to_homographies(motion: Motion, view: LensView) -> Motion:
+    """Convert the motion of a camera with its lens to that of the view.
+
+    The inverse of `to_rotations`.
+    """
+    usable = geometry.is_regular(motion.steps, MAX_STEP_SCALE)
+    rotations, scale = view.camera.rotations(geometry.inverse(np.where(usable[:, None, None], motion.steps, np.eye(3))))
+    focal = np.diag([view.focal, view.focal, 1.0])
+    zooms = np.tile(np.eye(3), (len(scale), 1, 1))
+    zooms[:, 0, 0] = zooms[:, 1, 1] = 1 / scale
+    steps = geometry.normalize(zooms @ focal @ np.swapaxes(rotations, -1, -2) @ np.linalg.inv(focal))
+    still = (motion.steps == np.eye(3)).all(axis=(1, 2))
+    steps[still] = np.eye(3)
+    return replace(motion, steps=np.where(usable[:, None, None], steps, motion.steps), lens=None, bars=None)
+
+
 def _fit_views(homographies: geometry.Matrices, points: NDArray[np.float64], view: LensView) -> geometry.Matrices:
     """Fit views, as in ray_camera.py, to homographies (n, 3, 3) of undistorted frames.
 

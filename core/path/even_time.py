@@ -150,3 +150,21 @@ def interpolate_poses(poses: geometry.Matrices, times: Array, at: Array, neighbo
         weights = ((at[:, None] - others) / (knots[:, k, None] - others)).prod(axis=1)  # Lagrange's polynomials
         tangents += weights[:, None] * geometry.to_tangents(to_left @ poses[first + k])
     return geometry.normalize(poses[left] @ geometry.matrices_from_tangents(tangents))
+
+
+def smooth_in_time(values: Array, times: Array, seconds: float) -> Array:
+    """Smooth values with a Gaussian in time.
+
+    values: (N, k), at even or uneven times (N,), in seconds. seconds: standard deviation of the Gaussian.
+    """
+    step = max(float(np.median(np.diff(times))), 1e-3) if len(times) > 1 else 1.0
+    grid: Array = np.arange(float(times[0]), float(times[-1]) + step, step)
+    radius = min(int(np.ceil(3 * seconds / step)), len(grid))
+    kernel = np.exp(-0.5 * (np.arange(-radius, radius + 1) * step / seconds) ** 2)
+    weights = np.convolve(np.ones(len(grid)), kernel)[radius:-radius]
+    columns: list[Array] = []
+    for column in values.T:
+        on_grid = np.asarray(np.interp(grid, times, column), np.float64)
+        even = np.convolve(on_grid, kernel)[radius:-radius] / weights
+        columns.append(np.asarray(np.interp(times, grid, even), np.float64))
+    return np.stack(columns, axis=-1)

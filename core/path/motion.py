@@ -43,6 +43,7 @@ class Motion:
     dissolves: slices of frames that are mixtures of two scenes; a shot starts within each.
     lens: of the camera, or None. With a lens, the steps are similarities that stand for rotations, see ray_camera.py.
     telemetry: what was made of a gyroscope in the file, see motion/telemetry.py; None if there was no search for one.
+    level: (N,), the roll of each frame from level, in radians, as gravity shows it; None where it does not.
     bows, dark_sides: only while a clip is measured. bows: (N, 6), what a lens leaves in each step, see
     motion/lens_estimate.py. dark_sides: (N, 4), whether the left, top, right and bottom of a frame are black, see
     motion/bar_changes.py.
@@ -68,11 +69,17 @@ class Motion:
     held: NDArray[np.float64] | None = None
     dark_sides: NDArray[np.bool_] | None = None
     shot_bars: tuple[Bars, ...] | None = None
+    level: NDArray[np.float64] | None = None
 
     @property
     def frame_times(self) -> NDArray[np.float64]:
         """When each frame is presented, (N,), in units of 1 / fps."""
         return to_frame_times(self.times, self.info.fps, len(self.confidence))
+
+    @property
+    def frame_info(self) -> ClipInfo:
+        """The properties of the frames, with their bars."""
+        return self.info if self.bars is None else self.bars.full_info(self.info)
 
     def inside(self, bars: Bars) -> Motion:
         """Convert the motion of frames with bars to that of the area inside them."""
@@ -83,6 +90,22 @@ class Motion:
         if residuals is not None:
             residuals = resample_mesh(residuals, self.info.size, info.size, (float(center[0, 2]), float(center[1, 2])))
         return replace(self, steps=steps, info=info, bars=bars, residuals=residuals)
+
+    def with_bars_inside(self) -> Motion:
+        """The motion of the whole frames: the inverse of `inside` and of `inside_each`.
+
+        Without residuals where there are bars. Not of a motion with a lens, whose center is that of the area inside the
+        bars.
+        """
+        if self.bars is None and self.shot_bars is None:
+            return self
+        steps, shots = self.steps.copy(), self.shots
+        shot_bars = self.shot_bars or [self.bars or NO_BARS] * len(shots)
+        for shot, bars in zip(shots, shot_bars, strict=True):
+            center = np.eye(3)
+            center[:2, 2] = (bars.left - bars.right) / 2, (bars.top - bars.bottom) / 2
+            steps[shot] = geometry.normalize(center @ self.steps[shot] @ geometry.inverse(center))
+        return replace(self, steps=steps, info=self.frame_info, bars=None, shot_bars=None, residuals=None)
 
     def inside_each(self, shot_bars: Sequence[Bars]) -> Motion:
         """As `inside`, for shots with different bars."""
@@ -115,6 +138,7 @@ class Motion:
             dissolves=[slice(mixed.start - frames.start, mixed.stop - frames.start) for mixed in inner],
             residuals=None if self.residuals is None else self.residuals[frames],
             held=None if self.held is None else self.held[frames],
+            level=None if self.level is None else self.level[frames],
             shot_bars=None,
         )
 

@@ -11,7 +11,8 @@ written where they exist, 2 numbers for each vertex, row by row. "bars" are pixe
 "clip" is then the area inside. "shot_bars" are those of each shot, where they differ; "clip" is then the frame.
 "agreement" and "links" are those of `Motion`, in a part of a clip that is still measured. A "lens" has its horizontal
 field of view in degrees and then its coefficients, see `Lens`. "hold" and "held" are there where a motion is not that
-of the camera. Numbers are written so that reading them is exact.
+of the camera. "level" is the roll of each frame from level, where gravity shows it. Numbers are written so that reading
+them is exact.
 """
 
 from __future__ import annotations
@@ -119,6 +120,8 @@ def _to_arrays(value: Savable) -> dict[str, NDArray[np.float64]]:
         tables["held"] = value.held
     else:
         tables = {"poses": value.poses, "rows": value.rows}
+    if not isinstance(value, Correction):
+        tables["level"] = value.level
     if isinstance(value, Correction):
         tables = {"matrices": value.matrices} | tables | {"mesh": _as_float64(value.mesh)}
     elif isinstance(value, Motion):
@@ -142,6 +145,7 @@ def _parse_document(document: dict[str, Any]) -> Savable:
         raise ValueError("the shots are not consecutive")
     count = starts[-1]
     times, lens = _parse_times(document, count), _parse_lens(document)
+    level = _parse_array(document, "level", (count,)) if "level" in document else None
     if kind == "motion":
         readout = float(_parse_array(document, "readout", ())) if "readout" in document else 0.0
         if not -1 <= readout <= 1:
@@ -150,7 +154,7 @@ def _parse_document(document: dict[str, Any]) -> Savable:
             _parse_matrices(document, "steps", count), _parse_array(document, "trust", (count,)), info, readout, times,
             bars=_parse_bars(document), dissolves=_parse_dissolves(document, count),
             residuals=_parse_mesh(document, "residuals", count), lens=lens,
-            shot_bars=_parse_shot_bars(document, info, shots),
+            shot_bars=_parse_shot_bars(document, info, shots), level=level,
         )  # fmt: skip
         if "agreement" in document:
             links = np.array(document.get("links", []), dtype=np.float64).reshape(-1, 12)
@@ -162,7 +166,7 @@ def _parse_document(document: dict[str, Any]) -> Savable:
         return motion
     if kind == "trajectory":
         rows = _parse_rows(document, count)
-        return Trajectory(_parse_matrices(document, "poses", count), shots, info, rows, times, lens)
+        return Trajectory(_parse_matrices(document, "poses", count), shots, info, rows, times, lens, level)
     if kind == "correction":
         poses = _parse_matrices(document, "poses", count) if "poses" in document else None
         rows, distorts_rows = _parse_rows(document, count), document.get("bends") is True

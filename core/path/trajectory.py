@@ -36,7 +36,7 @@ class Trajectory:
     position of the frame's center, its angle the camera's roll.
     shots: slices of frames between cuts; each starts at the identity when measured.
     rows: row homographies of a rolling shutter (rolling_shutter.py), or None; poses are then those of the middle rows.
-    times, lens: as in `Motion`.
+    times, lens, level: as in `Motion`.
     """
 
     poses: geometry.Matrices
@@ -45,6 +45,7 @@ class Trajectory:
     rows: RowHomographies | None = None
     times: NDArray[np.float64] | None = None
     lens: Lens | None = None
+    level: NDArray[np.float64] | None = None
 
     @staticmethod
     def of(motion: Motion) -> Trajectory:
@@ -63,7 +64,7 @@ class Trajectory:
             poses[shot.start] = np.eye(3)
             for i in range(shot.start + 1, shot.stop):
                 poses[i] = geometry.normalize(poses[i - 1] @ geometry.inverse(steps[i]))
-        return Trajectory(poses, motion.shots, motion.info, rows, motion.times, motion.lens)
+        return Trajectory(poses, motion.shots, motion.info, rows, motion.times, motion.lens, motion.level)
 
     @property
     def frame_times(self) -> NDArray[np.float64]:
@@ -120,7 +121,7 @@ class Correction:
 
     @property
     def frame_info(self) -> ClipInfo:
-        """The properties of the frames, with their bars."""
+        """The properties of the whole frames, including their bars."""
         return self.info if self.bars is None else self.bars.full_info(self.info)
 
     @property

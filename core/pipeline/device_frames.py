@@ -15,7 +15,8 @@ from av.video.reformatter import VideoReformatter
 from torch import Tensor
 
 from ..clip import Frames
-from ..runtime.device.accelerator import Accelerator, is_out_of_memory
+from ..runtime.device.accelerator import Accelerator
+from ..runtime.device.out_of_memory import is_out_of_memory
 from ..runtime.device.transfer import Uploader
 from ..runtime.typed_torch import from_numpy
 from ..video.decode.convert import to_level_planes
@@ -100,7 +101,7 @@ def _are_equal(planes: Sequence[Tensor], others: Sequence[Tensor]) -> bool:
 
 
 def _orient(frames: Frames, orientation: Orientation) -> Frames:
-    """See `Orientation.apply`."""
+    """As `Orientation.apply`, for frames on a device."""
     if orientation.transpose:
         frames = frames.transpose(-1, -2)
     mirrored = [

@@ -11,7 +11,7 @@ from math import sqrt
 from typing import Any, TypeVar
 
 from ..clip import ClipError
-from ..runtime.device.accelerator import free_main_memory
+from ..runtime.device.main_memory import free_main_memory
 from ..runtime.format import format_duration
 from .pipeline import Pipeline
 

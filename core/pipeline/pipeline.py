@@ -157,7 +157,10 @@ class Pipeline:
         return frame_times(self.source, count)
 
     def motion_source(self) -> Pipeline:
-        """The pipeline that `luma_frames` reads: without upscaling of the same shape."""
+        """The pipeline whose frames `luma_frames` reads: no network runs in it.
+
+        An upscaling that changes the aspect ratio stays, because it changes the motion.
+        """
         small = Pipeline(self.source)
         for operation, before in self.iter_operations():
             proxy = operation.motion_proxy(before, small.info)

@@ -10,9 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import logging
-import shutil
 import time
 import uuid
 from base64 import b64encode
@@ -24,6 +22,7 @@ from urllib.parse import quote
 
 from ..runtime.files.atomic_write import atomic_path
 from .messages import decode_event, extract_outputs, format_refusal, http_status_hint, parse_event, strip_control_chars
+from .responses import AnswerUnusable, check_announced_size, describe_response, describe_too_large, parse_json
 from .workflow import Prompt, RunError, RunRefused, json_object
 
 if TYPE_CHECKING:
@@ -36,7 +35,6 @@ READ_TIMEOUT_SECONDS = 60.0  # for the next data of an established connection
 MIN_UPLOAD_BYTES_PER_SECOND = 50_000  # a slower upload is given up
 MAX_OUTAGE_SECONDS = 120.0  # how long a server may be unreachable while it runs a graph
 POLL_SECONDS = 5.0  # between requests for a run's state while the websocket is quiet
-MAX_JSON_BYTES = 64 * 2**20  # of one answer, decompressed; histories and definitions of all nodes take a few MB
 MAX_DOWNLOAD_BYTES = 64 * 2**30  # of one result, unless the caller allows more
 _DOWNLOAD_ATTEMPTS = 3
 
@@ -114,7 +112,7 @@ class ComfyClient:
         """
         body = {"prompt": prompt, "client_id": self.client_id, "prompt_id": run_id}
         async with self._request("POST", "/prompt", json=body) as reply:
-            answer = await _parse_json(reply)
+            answer = await parse_json(reply)
         details = json_object(answer)
         if reply.status != 200 or not isinstance(answer, dict):
             raise RunRefused(format_refusal(prompt, reply.status, answer), details)
@@ -160,7 +158,7 @@ class ComfyClient:
                     # The queue first: a run that has left it by then is in the history.
                     ahead = await self._queue_position(run_id)
                     entry = await self._history_entry(run_id)
-                except _AnswerUnusable:
+                except AnswerUnusable:
                     raise
                 except RunError as error:
                     if time.monotonic() - last_answer > max_outage:
@@ -183,7 +181,7 @@ class ComfyClient:
         try:
             outputs = extract_outputs(entry, prompt)
         except (AttributeError, IndexError, KeyError, TypeError) as error:
-            raise _AnswerUnusable(f"{self._url} does not answer as a ComfyUI does") from error
+            raise AnswerUnusable(f"{self._url} does not answer as a ComfyUI does") from error
         return {str(node): json_object(output) for node, output in json_object(outputs).items()}
 
     async def cancel_run(self, run_id: str) -> None:
@@ -203,13 +201,13 @@ class ComfyClient:
             try:
                 async with self._request("GET", "/view", params=query) as reply:
                     if reply.status != 200:
-                        raise RunError(f"{query['filename']} cannot be downloaded: {await _describe_response(reply)}")
-                    announced = _check_announced_size(reply, query["filename"], target, max_bytes)
+                        raise RunError(f"{query['filename']} cannot be downloaded: {await describe_response(reply)}")
+                    announced = check_announced_size(reply, query["filename"], target, max_bytes)
                     with atomic_path(target) as partial, partial.open("wb") as file:
                         async for piece in reply.content.iter_chunked(2**18):
                             file.write(piece)
                             if file.tell() > min(max_bytes, announced or max_bytes):
-                                raise RunError(_too_large(query["filename"], announced, max_bytes))
+                                raise RunError(describe_too_large(query["filename"], announced, max_bytes))
                         if not file.tell():
                             raise RunError(f"{query['filename']} is empty on the server")
                         if announced is not None and file.tell() < announced:
@@ -257,8 +255,8 @@ class ComfyClient:
         async with self._request(method, path, **body) as reply:
             if reply.status != 200:
                 start = hint or f"{self._url} does not do what a ComfyUI does"
-                raise RunError(f"{start}: {await _describe_response(reply)}{http_status_hint(reply.status)}")
-            answer = await _parse_json(reply)
+                raise RunError(f"{start}: {await describe_response(reply)}{http_status_hint(reply.status)}")
+            answer = await parse_json(reply)
         if answer is None and method == "GET":
             raise RunError(f"{self._url} does not answer as a ComfyUI does")
         return answer
@@ -283,10 +281,6 @@ class ComfyClient:
             else:
                 reason = strip_control_chars(str(error)) or type(error).__name__
             raise _ConnectionLost(f"{self._url} does not answer: {reason}") from error
-
-
-class _AnswerUnusable(RunError):
-    """An answer that no ComfyUI sends; a second attempt would fail too."""
 
 
 class _ConnectionLost(RunError):
@@ -365,54 +359,3 @@ async def _receive_progress(
             return
         if news:
             on_progress(*news)
-
-
-async def _parse_json(reply: aiohttp.ClientResponse) -> Any:
-    """The JSON of an answer; None where it is none.
-
-    Raises RunError for what is too large or nested too deeply.
-    """
-    body = bytearray()
-    async for piece in reply.content.iter_chunked(2**18):  # decompressed, so that a gzip bomb is stopped here too
-        body += piece
-        if len(body) > MAX_JSON_BYTES:
-            raise _AnswerUnusable(
-                f"the server's answer is larger than {MAX_JSON_BYTES // 2**20} MB, which no ComfyUI sends"
-            )
-    try:
-        return json.loads(body.decode(errors="replace"))
-    except ValueError:
-        return None
-    except RecursionError as error:
-        raise _AnswerUnusable("the server's answer is nested too deeply, as no ComfyUI's is") from error
-
-
-def _check_announced_size(reply: aiohttp.ClientResponse, name: str, target: Path, max_bytes: int) -> int | None:
-    """The size in bytes that the server announces for a file.
-
-    None where it does not, or compresses the file.
-
-    Raises RunError for one that is too large.
-    """
-    size = reply.content_length if not reply.headers.get("Content-Encoding") else None
-    if size is not None and size > max_bytes:
-        raise RunError(_too_large(name, size, max_bytes))
-    free = shutil.disk_usage(target.parent).free
-    if size is not None and size > free:
-        raise RunError(f"{target} needs {size / 1e6:.1f} MB and {free / 1e6:.1f} MB are free; free some disk space")
-    return size
-
-
-def _too_large(name: str, announced: int | None, max_bytes: int) -> str:
-    if announced is not None and announced <= max_bytes:
-        return f"{name}: the server sends more than the {announced} bytes that it announced"
-    return f"{name} is larger than {max_bytes / 1e6:g} MB; --max-mb allows more"
-
-
-async def _describe_response(reply: aiohttp.ClientResponse) -> str:
-    """The status and the start of the body."""
-    page = "html" in reply.headers.get("Content-Type", "")
-    body = (
-        "" if page else " ".join(strip_control_chars((await reply.content.read(2000)).decode(errors="replace")).split())
-    )
-    return f"HTTP {reply.status} {reply.reason or ''}{': ' if body else ''}{body[:300]}".strip()

@@ -20,10 +20,10 @@ SPREAD_SECONDS = 1.0
 
 
 def join_dissolved_shots(correction: Correction, dissolves: Sequence[slice]) -> Correction:
-    """Make one shot of those that meet in a dissolve, without a jump.
+    """Join the two shots of each dissolve into one, without a jump.
 
-    dissolves: the mixed frames, in order; a shot starts within each. The poses of the second shot continue those of the
-    first.
+    dissolves: ranges of the frames that show both shots, in order; the second shot starts within. Its poses continue
+    those of the first.
     """
     starts = {shot.start: shot for shot in correction.shots}
     middles = [next((i for i in range(mixed.start + 1, mixed.stop) if i in starts), None) for mixed in dissolves]

@@ -4,7 +4,8 @@ Each vertex has a profile: the residual motion of the content near it, accumulat
 2016). The profile is smoothed as the path of the camera is, and its deviation moves the vertex. The mesh is used in
 shots in which much moves that way, for a reason that holds for the whole shot: because the scene has depth, so that
 the deviations go with the shake of the camera, or because textures swim all over the frame. Subjects that
-move before a background do neither.
+move before a background do neither. In a scene with depth, straight lines stay straight (mesh_bend.py); where textures
+swim, lines are bent already, and the mesh straightens them.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import geometry
+from ..clip import ClipInfo
 from ..crop.zoom import slice_correction, zooms_to_fill
 from ..path.even_time import even_grid, is_constant_rate
 from ..path.mesh import (
@@ -31,6 +33,7 @@ from ..path.mesh import (
 from ..path.motion import Motion
 from ..path.rolling_shutter import rectify_points
 from ..path.trajectory import Correction, is_reliable
+from .mesh_bend import limit_bend
 from .smooth import Smoother, Smoothing
 from .smoothers.kalman import kalman
 
@@ -44,6 +47,10 @@ MAX_DEPTH_AREA = 0.95  # of the frame, that moves against the homography in a sc
 MIN_AREA = 0.85  # of the frame, in which textures swim
 MIN_COHERENCE = 0.3  # correlation of the residuals of consecutive steps, where textures swim
 MIN_GAIN = 0.5  # share of the deviations that the mesh removes
+MAX_BEND = 0.0009  # frame widths by which a straight line is bent in a scene with depth
+MIN_BENT_GAIN = 0.1  # as MIN_GAIN, of the mesh that bends lines no farther
+HELD_DEVIATION = 0.0006  # frame widths: errors of the flow at a vertex that the homography holds
+HELD_SECONDS = 1.0  # content stays near a vertex for about as long
 STRENGTHS = (1.0, 0.75, 0.5, 0.25)
 MIN_FRAMES = 8
 OVERLAP_PERIODS = 2  # weights of a smoother farther away are negligible
@@ -63,8 +70,9 @@ class Evidence:
     """Measures by which a shot gets a mesh or none.
 
     deviation: root mean square over vertices and frames, in frame widths. shake_share: of its energy, that the shake of
-    the camera explains. area: share of the vertices that deviate by `MIN_PIXELS`. gain: share of the deviation that the
-    mesh removes. coherence: correlation of the residuals of consecutive steps; that of errors of the flow is about 0.
+    the camera explains. area: share of the vertices that deviate by `MIN_PIXELS`. gain: share of the deviation that a
+    mesh of any bend removes. coherence: correlation of the residuals of consecutive steps; that of errors of the flow
+    is about 0. bent_gain: as `gain`, of the mesh that bends lines by `MAX_BEND` at most.
     """
 
     deviation: float
@@ -72,14 +80,22 @@ class Evidence:
     area: float
     gain: float
     coherence: float
+    bent_gain: float = 1.0
+
+    @property
+    def is_depth(self) -> bool:
+        """Whether the scene has depth."""
+        # The homography follows a layer of the scene. Where no vertex follows it, the flow is wrong.
+        return self.shake_share >= MIN_SHAKE_SHARE and self.area <= MAX_DEPTH_AREA
 
     @property
     def suffices(self) -> bool:
         """Whether a mesh is used."""
-        # The homography follows a layer of the scene. Where no vertex follows it, the flow is wrong.
-        is_depth = self.shake_share >= MIN_SHAKE_SHARE and self.area <= MAX_DEPTH_AREA
+        # Textures do not swim with the camera; flow that is drawn to overlays of a faint scene does.
         is_swimming = self.area >= MIN_AREA and self.coherence >= MIN_COHERENCE
-        return self.deviation >= MIN_PIXELS and self.gain >= MIN_GAIN and (is_depth or is_swimming)
+        is_swimming &= self.shake_share < MIN_SHAKE_SHARE
+        is_reason = self.bent_gain >= MIN_BENT_GAIN if self.is_depth else is_swimming
+        return self.deviation >= MIN_PIXELS and self.gain >= MIN_GAIN and is_reason
 
 
 def with_mesh(
@@ -90,12 +106,13 @@ def with_mesh(
     *,
     max_zoom: float | None = None,
     shots: Sequence[slice] | None = None,
+    max_bend: float | None = MAX_BEND,
 ) -> Correction:
     """Add a mesh to the correction of a measured motion, in the shots that gain by it.
 
     motion: with residuals. method, seconds: as for `smooth`; methods that are no mean smooth the mesh as KALMAN does.
     max_zoom: offsets are reduced where a crop would need more; None for borders that do not crop. shots: those that may
-    have a mesh; None for all.
+    have a mesh; None for all. max_bend: frame widths by which lines of a scene with depth are bent; None for no limit.
     Returns the same correction if no shot gains.
     """
     if motion.residuals is None or correction.poses is None:
@@ -105,7 +122,8 @@ def with_mesh(
     for shot in correction.shots if shots is None else shots:
         if shot.stop - shot.start < MIN_FRAMES:
             continue
-        offsets, evidence = shot_mesh(correction, motion, shot, smoother or kalman, min(seconds, MESH_SECONDS))
+        period = min(seconds, MESH_SECONDS)
+        offsets, evidence = shot_mesh(correction, motion, shot, smoother or kalman, period, max_bend)
         if evidence.suffices:
             mesh = np.zeros(motion.residuals.shape, np.float32) if mesh is None else mesh
             mesh[shot] = _limit_zoom(slice_correction(correction, shot), offsets, max_zoom)
@@ -113,24 +131,35 @@ def with_mesh(
 
 
 def shot_mesh(
-    correction: Correction, motion: Motion, shot: slice, smoother: Smoother, seconds: float
+    correction: Correction,
+    motion: Motion,
+    shot: slice,
+    smoother: Smoother,
+    seconds: float,
+    max_bend: float | None = MAX_BEND,
 ) -> tuple[MeshOffsets, Evidence]:
     """Return the offsets of a shot (n, *MESH_SHAPE, 2), and what speaks for them."""
     assert motion.residuals is not None
     offsets = np.empty_like(motion.residuals[shot])
+    straight = offsets if max_bend is None else np.empty_like(offsets)
     overlap = int(np.ceil(OVERLAP_PERIODS * seconds * float(correction.info.fps)))
-    energy, left, explained, product, square = np.zeros(MESH_SHAPE), 0.0, 0.0, 0.0, 0.0
+    energy, left, bent_left, explained, product, square = np.zeros(MESH_SHAPE), 0.0, 0.0, 0.0, 0.0, 0.0
     for part in geometry.chunks(len(offsets)):
         frames = slice(shot.start + part.start, shot.start + min(part.stop, len(offsets)))
         extended = slice(max(shot.start, frames.start - overlap), min(shot.stop, frames.stop + overlap))
         own = slice(frames.start - extended.start, frames.stop - extended.start)
         residuals = _rectified_residuals(correction, motion, shot, extended)
-        bent, deviation, shake = _part_mesh(correction, residuals, extended, smoother, seconds)
+        deviation, share, shake = _part_deviation(correction, residuals, extended, smoother, seconds)
+        wanted = deviation * share
+        bent = _limit(mean_of_neighbors(wanted), correction.info)
+        if max_bend is not None:
+            straight[part] = _limit_bend(_limit(wanted, correction.info), correction.info, max_bend)[own]
         offsets[part], deviation, residuals = bent[own], deviation[own], residuals[own]
         product += float((residuals[1:] * residuals[:-1]).sum())
         square += float(np.square(residuals).sum())
         energy += np.square(deviation).sum(axis=(0, 3))
-        left += float(np.square(deviation - bent[own]).sum())
+        left += float(np.square(deviation - offsets[part]).sum())
+        bent_left += float(np.square(deviation - straight[part]).sum())
         explained += _explained_energy(shake[own], deviation.reshape(len(deviation), -1))
     total, width = float(energy.sum()), max(correction.info.width, 1)
     vertices = energy / len(offsets)
@@ -140,27 +169,40 @@ def shot_mesh(
         area=float((vertices >= (MIN_PIXELS * width) ** 2).mean()),
         gain=1 - float(np.sqrt(left / max(total, 1e-12))),
         coherence=product / max(square, 1e-12),
+        bent_gain=1 - float(np.sqrt(bent_left / max(total, 1e-12))),
     )
-    return offsets, evidence
+    return (straight if evidence.is_depth else offsets), evidence
 
 
-def _part_mesh(
+def _part_deviation(
     correction: Correction, residuals: MeshOffsets, frames: slice, smoother: Smoother, seconds: float
 ) -> tuple[MeshOffsets, MeshOffsets, Array]:
     """Smooth the residuals of some frames of a shot.
 
-    Returns offsets and deviations (n, *MESH_SHAPE, 2), and the shake of the camera (n, 4).
+    Returns deviations (n, *MESH_SHAPE, 2), the share of them that is used (n, *MESH_SHAPE, 1), and the shake of the
+    camera (n, 4).
     """
-    info, times, period = correction.info, correction.frame_times[frames], seconds * float(correction.info.fps)
+    times, period = correction.frame_times[frames], seconds * float(correction.info.fps)
     profile = np.cumsum(residuals, axis=0, dtype=np.float64).reshape(len(residuals), -1)
     smooth_profile = _smooth_table(profile, times, period, smoother)
     deviation = (profile - smooth_profile).astype(np.float32).reshape(residuals.shape)
     share = _still_share(correction, frames, smooth_profile.reshape(residuals.shape))
-    offsets = mean_of_neighbors(deviation * share[..., None])
-    offsets = _limit_size(offsets, MAX_OFFSET * info.width)
-    offsets = _limit_slope(_limit_margins(offsets, info.width, info.height), info.width, info.height)
     shake = geometry.to_tangents(correction.matrices[frames])[:, :4]
-    return offsets, deviation, shake - _smooth_table(shake, times, period, smoother)
+    return deviation, share[..., None], shake - _smooth_table(shake, times, period, smoother)
+
+
+def _limit(offsets: MeshOffsets, info: ClipInfo) -> MeshOffsets:
+    """Reduce offsets to short ones that need little crop and fold nothing."""
+    offsets = _limit_margins(_limit_size(offsets, MAX_OFFSET * info.width), info.width, info.height)
+    return _limit_slope(offsets, info.width, info.height)
+
+
+def _limit_bend(offsets: MeshOffsets, info: ClipInfo, max_bend: float) -> MeshOffsets:
+    """Reduce offsets so that lines are bent by `max_bend` frame widths at most."""
+    window = max(1, round(HELD_SECONDS * float(info.fps)))
+    return _limit_slope(
+        limit_bend(offsets, max_bend * info.width, HELD_DEVIATION * info.width, window), info.width, info.height
+    )
 
 
 def _rectified_residuals(correction: Correction, motion: Motion, shot: slice, frames: slice) -> MeshOffsets:

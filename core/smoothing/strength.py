@@ -5,10 +5,16 @@ from __future__ import annotations
 from dataclasses import astuple, dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .. import geometry
-from ..clip import ClipError
+from ..clip import ClipError, ClipInfo
+from ..path.even_time import smooth_in_time
 from ..path.trajectory import Correction, Trajectory
+
+LEVEL_SECONDS = 0.5  # standard deviation of the mean of the level that gravity shows
+
+Array = NDArray[np.float64]
 
 # Labels of the axes for user interfaces.
 AXIS_LABELS = {"x": "sideways", "y": "up and down", "roll": "turning", "zoom": "in and out", "tilt": "tilting"}
@@ -57,8 +63,9 @@ def level_horizon(
 
     fraction: 0 none, 1 all. Position and zoom stay.
 
-    The pixels do not contain the direction of gravity, so level is the median of the shot's measured roll; in the shot
-    of the frame `reference`, the roll of that frame. A shot that is tilted throughout stays so.
+    Level is that of gravity where the telemetry of the camera shows it (`Motion.level`). The pixels do not contain its
+    direction, so it is else the median of the shot's measured roll, and a shot that is tilted throughout stays so. In
+    the shot of the frame `reference`, level is the roll of that frame.
     Raises ClipError for a fraction outside 0 to 1.
     """
     if not 0 <= fraction <= 1:
@@ -70,6 +77,20 @@ def level_horizon(
     rotation = np.zeros((len(roll), 4))
     for shot in measured.shots:
         has_reference = reference is not None and shot.start <= reference < shot.stop
-        level = roll[reference] if has_reference else np.median(roll[shot])
+        if measured.level is not None and not has_reference:
+            level = _level_of_path(roll[shot], measured.level[shot], measured.frame_times[shot], measured.info)
+        else:
+            level = roll[reference] if has_reference else np.median(roll[shot])
         rotation[shot, 2] = fraction * (level - smooth[shot])
     return replace(wanted, poses=geometry.normalize(wanted.poses @ geometry.matrices_from_parameters(rotation)))
+
+
+def _level_of_path(roll: Array, rolls_from_level: Array, times: Array, info: ClipInfo) -> Array:
+    """The roll (n,) that the path of a shot would have if each frame were level.
+
+    It changes slowly: the fast part of gravity's roll is an error of time or of the gyroscope, while that of the path
+    is exact.
+    """
+    level = np.unwrap(roll - rolls_from_level)
+    level -= 2 * np.pi * np.round((np.median(level - roll)) / (2 * np.pi))
+    return smooth_in_time(level[:, None], times / float(info.fps), LEVEL_SECONDS)[:, 0]

@@ -53,18 +53,18 @@ def measure_motion(
     a tensor. The parts are those of the camera, whatever is held. segment_seconds: the length of a part; None takes the
     default of jobs.
     gyro: for telemetry; None reads it from `clip`, if that is a video file.
-    Where a lens is detected, the clip is read once more, which the job keeps as well; so it is where something is held.
-    It is read again for bars that change at a cut, and the job does not keep that.
+    Where a lens is detected, the clip is read once more, and so it is where something is held; for bars that change
+    at a cut, it is read twice more. The job keeps all of that.
     Raises ClipError as `estimate_motion` and `with_rolling_shutter` do.
     """
     settings = with_known_bars(settings, clip)
     bars = known_bars(settings, clip)
     flow = flow_model(settings.flow, device) if flow is None else flow
     estimator = MotionEstimator(flow, side, mask_bars(mask, bars, clip.info), job, segment_seconds)
-    motion = _measure_frames(clip, settings, estimator, bars, mask)
-    if settings.telemetry is Telemetry.OFF:
-        return motion
-    return fuse_gyro(motion, gyro_of(clip) if gyro is None else gyro)
+    motion, estimator = _measure_camera(clip, settings, estimator, bars, mask)
+    if settings.telemetry is not Telemetry.OFF:
+        motion = fuse_gyro(motion, gyro_of(clip) if gyro is None else gyro)
+    return motion if settings.hold is Hold.AUTO else _hold(clip, motion, settings, estimator)
 
 
 def measure_motion_share(
@@ -88,47 +88,75 @@ def measure_motion_share(
     return estimator.measure_share(clip, view, index, count, with_residuals=_needs_residuals(settings))
 
 
-def _measure_frames(
+def _measure_camera(
     clip: Clip, settings: StabilizeSettings, estimator: MotionEstimator, bars: Bars | None, mask: Masks | None
-) -> Motion:
-    """As `measure_motion`, without telemetry.
+) -> tuple[Motion, MotionEstimator]:
+    """Measure the motion of the camera in the frames.
 
-    mask: that of the estimator, without bars.
+    mask: that of the estimator, without bars. Returns also the estimator, with the masks of the bars that were found.
     """
     view = _given_view(clip.info, settings, bars)
     if view is not None:
-        return _measure_view(clip, view, settings, estimator)
+        return _measure_view(clip, view, settings, estimator), estimator
     motion = estimator.estimate(clip, with_residuals=_needs_residuals(settings))
     shot_bars = None
     if isinstance(settings.bars, FirstBars) and have_bars_changed(motion):
-        found, shots = find_shot_bars(clip, motion), motion.shots
+        found, shots = _find_shot_bars(clip, motion, estimator.job), motion.shots
         if len(set(found)) > 1:
             masks = mask_shot_bars(mask, shots, found, clip.info)
-            estimator = replace(estimator, mask=masks, job=None)
+            estimator = replace(estimator, mask=masks, has_shot_bars=True)
             again = second_pass(clip, len(motion.steps))
-            motion = estimator.estimate(again, with_residuals=_needs_residuals(settings))
+            motion = estimator.estimate(again, with_residuals=_needs_residuals(settings), is_second_pass=True)
             motion, shot_bars = bars_of_new_shots(motion, shots, found)
-    is_sought = settings.lens is LensDetection.AUTO and settings.hold is Hold.AUTO and shot_bars is None
+    is_sought = settings.lens is LensDetection.AUTO and shot_bars is None
     lens = estimate_lens(motion, bars) if is_sought else None
     if lens is not None:
         again = second_pass(clip, len(motion.steps))
         of_rays = _measure_view(again, LensView(clip.info, lens, bars), settings, estimator, is_second_pass=True)
         if of_rays.confidence.mean() > motion.confidence.mean():
-            return of_rays
+            return of_rays, estimator
     motion = replace(motion, bows=None, dark_sides=None)
-    held = motion
-    if settings.hold is not Hold.AUTO:
-        held = hold_motion(
-            clip, motion, settings.hold,
+    if shot_bars is not None:
+        motion = motion.inside_each(shot_bars)
+    elif bars is not None:
+        motion = motion.inside(bars)
+    return replace(motion, readout=with_rolling_shutter(motion, settings.readout_time).readout), estimator
+
+
+def _find_shot_bars(clip: Clip, motion: Motion, job: Job | None) -> tuple[Bars, ...]:
+    if job is None:
+        return find_shot_bars(clip, motion)
+    from ..jobs.motion_cache import cached_shot_bars
+
+    return cached_shot_bars(job, motion, lambda: find_shot_bars(clip, motion))
+
+
+def _hold(clip: Clip, motion: Motion, settings: StabilizeSettings, estimator: MotionEstimator) -> Motion:
+    """The motion of what is held, in place of the camera's.
+
+    Its readout stays: it shows in how the camera moves, and what is held may move on its own.
+    """
+    camera = motion if motion.lens is not None else motion.with_bars_inside()
+
+    def measure() -> Motion:
+        return hold_motion(
+            clip, camera, settings.hold,
             region=settings.region, strength=settings.hold_strength, side=estimator.side, mask=estimator.mask,
         )  # fmt: skip
-        held = replace(held, residuals=None)  # which are those of the camera's steps
-    if shot_bars is not None:
-        motion, held = motion.inside_each(shot_bars), held.inside_each(shot_bars)
-    elif bars is not None:
-        motion, held = motion.inside(bars), held.inside(bars)
-    # The readout shows in how the camera moves; what is held may move on its own.
-    return replace(held, readout=with_rolling_shutter(motion, settings.readout_time).readout)
+
+    if estimator.job is None:
+        held = measure()
+    else:
+        from ..jobs.motion_cache import cached_held_motion
+
+        chosen = [settings.hold, settings.region, settings.hold_strength, estimator.side, estimator.mask]
+        held = cached_held_motion(estimator.job, camera, chosen, measure)
+    held = replace(held, residuals=None, readout=motion.readout)  # residuals are those of the camera's steps
+    if motion.lens is not None:
+        return held
+    if motion.shot_bars is not None:
+        return held.inside_each(motion.shot_bars)
+    return held if motion.bars is None else held.inside(motion.bars)
 
 
 def _measure_view(

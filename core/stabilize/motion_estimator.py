@@ -23,7 +23,8 @@ class MotionEstimator:
     """Estimates the motion of the frames of a clip, or of a lens's view of them.
 
     flow, side, mask: as for `estimate_motion`. job: keeps the measured pieces; None without one. segment_seconds: the
-    length of a piece; None takes the default of jobs. Raises ClipError for a job with a mask that is a function.
+    length of a piece; None takes the default of jobs. has_shot_bars: the mask is that of `mask_shot_bars`. Raises
+    ClipError for a job with another mask that is a function.
     """
 
     flow: FlowModel
@@ -31,9 +32,10 @@ class MotionEstimator:
     mask: Masks | None = None
     job: Job | None = None
     segment_seconds: float | None = None
+    has_shot_bars: bool = False
 
     def __post_init__(self) -> None:
-        if self.job is not None and callable(self.mask):
+        if self.job is not None and callable(self.mask) and not self.has_shot_bars:
             raise ClipError("a job cannot compare masks that a function computes; give them as a tensor (N, H, W)")
 
     def estimate(
@@ -42,7 +44,7 @@ class MotionEstimator:
         """Estimate the motion of all frames.
 
         With a view, it is that of its frames. with_residuals: as for `estimate_motion`. is_second_pass: the job has the
-        motion without the view, too.
+        motion without the view, or without bars, too.
         """
         clip, mask, lens = self._through(clip, view)
         if self.job is None:

@@ -40,12 +40,14 @@ class StabilizeSettings:
     smoother: `Smoothing.LEARNED` only: the file of its network, from `train_path_net`; None takes the bundled one.
     keyframes: strength, max_zoom and center of the crop over time, see `Keyframe`; `read_keyframes` reads a file.
     A zoom over time needs CROP_ADAPTIVE, a center any crop.
-    mesh: AUTO bends frames with a mesh where it leaves less shake than a homography, in scenes with depth and where
-    textures swim; OFF never does. Live, with a lens, and where something else than AUTO is held, there is no mesh.
+    mesh: AUTO bends frames with a mesh where it leaves less shake than a homography, in scenes with depth, whose lines
+    stay straight, and where textures swim; OFF never does. Live, with a lens, and where something else than AUTO is
+    held, there is no mesh.
     lens: of a wide camera, whose frames are then turned along rays, so that their edges do not wobble. AUTO detects a
-    fisheye, unless something else than AUTO is held; OFF takes the frames as they are; or a `Lens`, one of `LENSES` by
-    name, or a horizontal field of view in degrees, 1 to 300.
+    fisheye; OFF takes the frames as they are; or a `Lens`, one of `LENSES` by name, or a horizontal field of view in
+    degrees, 1 to 300.
     telemetry: AUTO uses the gyroscope in a file of an action camera, where it correlates with the motion of the frames.
+    What else than AUTO is held is then measured relative to the camera that it shows.
     hold: what is held: AUTO the motion of most of the frame, BACKGROUND or FOREGROUND one layer, REGION a subject, see
     `hold_motion`. All but AUTO read the clip once more, and need OpenCV.
     region: the subject to hold, a `Region` or `RegionMask`; REGION only. hold_strength: REGION only, how much of the
@@ -66,7 +68,7 @@ class StabilizeSettings:
     bars: BarDetection | Bars = BarDetection.AUTO
     smoother: str | Path | None = None
     keyframes: tuple[Keyframe, ...] = ()
-    mesh: MeshWarp = MeshWarp.OFF
+    mesh: MeshWarp = MeshWarp.AUTO
     lens: LensDetection | Lens | float | str = LensDetection.AUTO
     telemetry: Telemetry = Telemetry.OFF
     hold: Hold = Hold.AUTO
@@ -122,14 +124,6 @@ class StabilizeSettings:
             raise ClipError("hold is 'region': give the region, a box or a mask")
         if self.hold is not Hold.REGION and self.region is not None:
             raise ClipError(f"a region is given and hold is '{self.hold.value}': hold 'region', or leave it out")
-        if self.hold is not Hold.AUTO and isinstance(self.lens, Lens):
-            raise ClipError(
-                f"hold is '{self.hold.value}' and a lens is given; the two do not work together: leave one out"
-            )
-        if self.hold is not Hold.AUTO and self.telemetry is not Telemetry.OFF:
-            raise ClipError(
-                f"hold is '{self.hold.value}', and telemetry knows the camera alone: leave one of the two out"
-            )
         if not 0 <= self.hold_strength <= 1:
             raise ClipError(f"hold_strength is {self.hold_strength}; it goes from 0 (background) to 1 (subject)")
 

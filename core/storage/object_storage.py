@@ -98,7 +98,10 @@ class ObjectStorage:
         return None if state is None else state.size
 
     def names(self, folder: str = "", *, recursive: bool = False) -> list[str]:
-        """Return the names, sorted. recursive: also names with more slashes."""
+        """Return the names of the files in a folder, sorted.
+
+        recursive: also those in its subfolders.
+        """
         try:
             if recursive:
                 found = self._request("listing", folder, lambda: self._system.find(self._path(folder), detail=True))

@@ -15,18 +15,11 @@ from math import lcm
 from pathlib import Path
 
 from ..runtime.files.atomic_write import atomic_path, temp_path
+from .config.choices import NetworkKind
 from .config.degradation import DegradationConfig
 from .config.renamed_keys import hash_text
-from .config.schema import (
-    DataConfig,
-    LossConfig,
-    NetworkConfig,
-    NetworkKind,
-    OptimConfig,
-    OutputConfig,
-    RuntimeConfig,
-    TrainConfig,
-)
+from .config.schema import TrainConfig
+from .config.sections import DataConfig, LossConfig, NetworkConfig, OptimConfig, OutputConfig, RuntimeConfig
 from .config.toml_dataclass import to_table
 from .data.dataset import CROP_MARGIN
 from .data.image_files import CachedImageDataset

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from ..clip import ClipError, Frames
-from ..runtime.device.accelerator import accelerator_for, is_out_of_memory
+from ..runtime.device.accelerator import accelerator_for
+from ..runtime.device.out_of_memory import is_out_of_memory
 from .model.batch_trial import BATCHES, find_known_batch, try_batches
 from .model.engine import check_engine
 from .model.fastest_module import hash_structure
@@ -139,11 +140,14 @@ class ChunkUpscaler:
         return result
 
     def take_checksum(self) -> Tensor | None:
-        """See `ModelRunner`."""
+        """Return a number that is finite if all results since the last call are.
+
+        It is on the device; None if there was no result.
+        """
         return None if self._runner is None else self._runner.take_checksum()
 
     def drop_mode(self, reason: str) -> None:
-        """See `ModelRunner`."""
+        """Continue in the next compute mode. Raises ClipError if there is none."""
         assert self._runner is not None
         self._runner.drop_mode(reason)
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import torch
 
 from ..clip import Frames
-from ..runtime.device.accelerator import Accelerator, is_out_of_memory
+from ..runtime.device.accelerator import Accelerator
+from ..runtime.device.out_of_memory import is_out_of_memory
 from ..runtime.device.transfer import Uploader
 from .chunk_upscaler import ChunkUpscaler
 

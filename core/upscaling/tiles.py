@@ -27,7 +27,8 @@ import torch
 from torch import Tensor
 
 from ..clip import ClipError, Frames
-from ..runtime.device.accelerator import accelerator_for, is_out_of_memory
+from ..runtime.device.accelerator import accelerator_for
+from ..runtime.device.out_of_memory import is_out_of_memory
 
 log = logging.getLogger(__name__)
 

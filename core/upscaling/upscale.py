@@ -18,8 +18,9 @@ from typing import TypeAlias
 import torch
 
 from ..clip import ClipError, Frames, first_non_finite
-from ..runtime.device.accelerator import accelerator_for, is_out_of_memory
+from ..runtime.device.accelerator import accelerator_for
 from ..runtime.device.device_names import split_devices
+from ..runtime.device.out_of_memory import is_out_of_memory
 from ..runtime.device.transfer import DelayedNumber, Uploader, download_frames
 from ..runtime.malloc import retain_freed_memory
 from ..runtime.threads.distribute import distribute

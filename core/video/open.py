@@ -11,7 +11,7 @@ from typing import cast
 
 from ..clip import Clip, ClipError, ClipInfo, Frames, clip_bit_depth
 from ..runtime.files.atomic_write import follow_link
-from .decode.corruption import OnDamage
+from .decode.corruption_report import OnDamage
 from .decode.hwaccel import check_hwaccel
 from .decode.packets import demux
 from .decode.video_clip import VideoClip

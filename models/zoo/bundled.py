@@ -14,13 +14,18 @@ MAX_FACTOR_2X = 2.0  # largest factor for the 2x network; above it the 4x result
 
 @dataclass(frozen=True)
 class BundledModel:
-    """A network in the package's weights folder."""
+    """A network in the package's weights folder.
+
+    deflicker: strength of the deflicker filter, 0 to 1, that video gets if none is chosen. bench/deflicker.py measures
+    what it does.
+    """
 
     name: str
     scale: int
     description: str
     architecture: str = "SRVGGNetCompact"
     license_id: str = "MIT"
+    deflicker: float = 0.0
 
     @property
     def path(self) -> Path:
@@ -28,8 +33,13 @@ class BundledModel:
         return WEIGHTS_FOLDER / f"{self.name}.safetensors"
 
 
-DEFAULT_2X = BundledModel("steadyscale-restore-2x", 2, "ours, for compressed or noisy video (144 k parameters)")
-DEFAULT_4X = BundledModel("steadyscale-restore-4x", 4, "ours, for compressed or noisy video (154 k parameters)")
+RESTORE_DEFLICKER = 0.3  # less flicker in all clips measured; at 0.6 still areas of one flickered more
+DEFAULT_2X = BundledModel(
+    "steadyscale-restore-2x", 2, "ours, for compressed or noisy video (144 k parameters)", deflicker=RESTORE_DEFLICKER
+)
+DEFAULT_4X = BundledModel(
+    "steadyscale-restore-4x", 4, "ours, for compressed or noisy video (154 k parameters)", deflicker=RESTORE_DEFLICKER
+)
 
 BUNDLED_MODELS = (
     DEFAULT_2X,

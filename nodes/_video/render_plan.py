@@ -29,7 +29,7 @@ from ...core.pipeline.slicing import trim_pipeline
 from ...core.pipeline.upscale_op import UpscaleOp
 from ...core.pipeline.warp_op import WarpOp
 from ...core.upscaling.tile_size import estimate_activation_bytes
-from ...core.video.decode.corruption import OnDamage
+from ...core.video.decode.corruption_report import OnDamage
 from ...core.video.decode.packets import demux
 from ...core.video.decode.timestamps import TimeRange
 from ...core.video.decode.video_clip import VideoClip

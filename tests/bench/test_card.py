@@ -53,7 +53,7 @@ def run_card(card, gpu, tmp_path, capsys):
 @pytest.mark.slow
 def test_all_blocks_write_their_rows(card, run_card):
     code, rows, table = run_card()
-    header, verdict, blocks = rows[0], rows[-1], card("card_blocks").BLOCKS
+    header, verdict, blocks = rows[0], rows[-1], card("gpu_blocks").BLOCKS
     assert code == 0
     assert [row for row in rows if row["status"] in ("failed", "cut")] == []
     assert {row["device"] for row in rows} == {"simulated GPU"}
@@ -106,7 +106,7 @@ def test_a_block_that_fails_does_not_stop_the_others(card, run_card, monkeypatch
         session.write(what="before")
         raise RuntimeError("an illegal memory access\nwith details")
 
-    monkeypatch.setattr(card("card_blocks.ceilings"), "run", fail)
+    monkeypatch.setattr(card("gpu_blocks.ceilings"), "run", fail)
     code, rows, table = run_card("--block", "ceilings", "--block", "filters")
     verdicts = rows[-1]["blocks"]
     assert code == 1
@@ -117,7 +117,7 @@ def test_a_block_that_fails_does_not_stop_the_others(card, run_card, monkeypatch
 
 
 def test_a_row_that_fails_does_not_stop_its_block(card, run_card, monkeypatch):
-    filters = card("card_blocks.filters")
+    filters = card("gpu_blocks.filters")
 
     def fail(*args, **kwargs):
         raise torch.OutOfMemoryError("out of memory")
@@ -138,8 +138,8 @@ def test_a_block_beyond_its_budget_is_cut(card, run_card, monkeypatch):
             except Exception:  # Libraries fall back on errors; the time limit must pass.
                 continue
 
-    monkeypatch.setattr(card("card_blocks.ceilings"), "run", run_forever)
-    total = sum(card("card_blocks").BLOCKS.values())
+    monkeypatch.setattr(card("gpu_blocks.ceilings"), "run", run_forever)
+    total = sum(card("gpu_blocks").BLOCKS.values())
     start = time.perf_counter()
     # Its part of this budget is a second.
     code, rows, table = run_card("--block", "ceilings", "--block", "filters", "--budget", str(total / 30))
@@ -154,7 +154,7 @@ def test_a_block_beyond_its_budget_is_cut(card, run_card, monkeypatch):
 
 
 def test_the_time_limit_is_over_with_its_block(card):
-    module = card("card_blocks.time_limit")
+    module = card("gpu_blocks.time_limit")
     with module.time_limit(0.05):
         pass
     time.sleep(0.1)
@@ -169,18 +169,18 @@ def test_the_time_limit_is_over_with_its_block(card):
 
 
 def test_the_budgets_add_up_to_less_than_eight_minutes(card):
-    assert sum(card("card_blocks").BLOCKS.values()) == card().MAX_SECONDS < 8 * 60
+    assert sum(card("gpu_blocks").BLOCKS.values()) == card().MAX_SECONDS < 8 * 60
 
 
 def test_operations_are_those_of_the_published_networks(card):
-    networks = card("card_blocks.networks")
+    networks = card("gpu_blocks.networks")
     # Multiplications and additions per pixel of the input, in millions.
     for name, millions in {"rrdb23": 35.85, "rrdb6": 11.41, "compact4x": 1.238}.items():
         assert networks.count_flops(name, is_quick=False) == pytest.approx(millions * 1e6, rel=2e-3)
 
 
 def test_random_networks_use_the_range_of_images(card):
-    networks = card("card_blocks.networks")
+    networks = card("gpu_blocks.networks")
     result = networks.make_network("rrdb6", is_quick=False)(networks.photo(24, 16))
     assert result.shape == (1, 3, 64, 96)
     assert 0.2 < float(result.mean()) < 0.8
@@ -190,7 +190,7 @@ def test_random_networks_use_the_range_of_images(card):
 def test_the_eager_copy_computes_what_spandrel_computes(card):
     from spandrel import ModelLoader
 
-    peer = card("card_blocks.peer")
+    peer = card("gpu_blocks.peer")
     torch.manual_seed(0)
     network = RRDBNet(RRDBConfig(blocks=2)).eval().requires_grad_(False)
     image = torch.rand(1, 3, 20, 24)
@@ -201,7 +201,7 @@ def test_the_eager_copy_computes_what_spandrel_computes(card):
 
 @pytest.mark.parametrize(("height", "width"), [(40, 72), (600, 530), (1000, 40)])
 def test_tiles_of_the_peer_cover_the_frame(card, height, width):
-    peer = card("card_blocks.peer")
+    peer = card("gpu_blocks.peer")
     cpu = SimpleNamespace(device=torch.device("cpu"))
     images, calls = torch.rand(1, height, width, 3), []
 
@@ -220,8 +220,8 @@ def test_a_fallback_to_torch_is_reported_as_not_available(card, gpu, tmp_path, m
         raise RuntimeError("there is no compiler here")
 
     monkeypatch.setattr(torch, "compile", lambda forward, **options: fail)
-    engines, session_module = card("card_blocks.engines"), card("card_blocks.session")
-    networks = card("card_blocks.networks")
+    engines, session_module = card("gpu_blocks.engines"), card("gpu_blocks.session")
+    networks = card("gpu_blocks.networks")
     with (tmp_path / "rows").open("w") as file:
         session = session_module.Session("simgpu", file, is_quick=True)
         variant = networks.Variant(ComputeMode.FP32)
@@ -234,7 +234,7 @@ def test_a_fallback_to_torch_is_reported_as_not_available(card, gpu, tmp_path, m
 @pytest.mark.slow
 def test_the_tests_of_the_repository_run_on_a_device(card):
     """On the CPU here: what counts events of the simulated GPU is skipped."""
-    device_tests = card("card_blocks.device_tests")
+    device_tests = card("gpu_blocks.device_tests")
     selection = "streams_run_in_several_threads or running_out_of_memory_at_any"
     row = device_tests.run_pytest("cpu", ["-k", selection])
     assert row["status"] == "ok", row

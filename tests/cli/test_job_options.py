@@ -62,6 +62,16 @@ def test_the_plan_gets_all_settings(command: str, calls):
 
 
 @pytest.mark.parametrize(
+    ("words", "strength"),
+    [((), None), (("--temporal", "auto"), None), (("--temporal", "0"), 0), (("--temporal", "1"), 1)],
+)
+def test_only_an_automatic_strength_is_left_to_the_network(words: tuple[str, ...], strength: float | None, calls):
+    with pytest.raises(Called):
+        run("upscale", "--plan", *words)
+    assert calls["plan_job"][1]["deflicker"] == strength
+
+
+@pytest.mark.parametrize(
     ("words", "environment", "shard"),
     [
         ("--shard 2/5", {}, (2, 5, False)),

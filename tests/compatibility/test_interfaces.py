@@ -31,6 +31,7 @@ def nodes() -> dict[str, dict[str, Any]]:
 
 CHANGED = {
     ("--bits", "default"),  # 8, now 16 for sources of more than 8 bits, which lost theirs
+    ("--temporal", "default"),  # 0, now auto, which stands for a strength of the bundled network
     ("--smoothing", "default"),  # kalman, now none, which stands for kalman, or for learned beside --smoother
 }
 NOW_OPTIONAL = {  # a graph that connects it, runs as before

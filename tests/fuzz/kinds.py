@@ -32,7 +32,7 @@ from steadyscale.core.smoothing.stabilize import plan_correction
 from steadyscale.core.training import TrainingError
 from steadyscale.core.training.config.schema import TrainConfig, config_from, read_config
 from steadyscale.core.training.config.toml_dataclass import to_table, to_toml
-from steadyscale.core.video.decode.corruption import OnDamage
+from steadyscale.core.video.decode.corruption_report import OnDamage
 from steadyscale.core.video.decode.timestamps import read_timestamps
 from steadyscale.core.video.open import open_clip, write_clip
 from steadyscale.models import RRDBConfig, RRDBNet, SRVGGConfig, SRVGGNetCompact, WeightsError, load_upscaler

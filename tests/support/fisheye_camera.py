@@ -51,6 +51,24 @@ def render(rotations: np.ndarray, focal: float, width: int, height: int) -> Tens
     return torch.cat(frames).clamp(0, 1)
 
 
+def add_subject(frames: Tensor, rotations: np.ndarray, subject: np.ndarray, focal: float, half: float) -> Tensor:
+    """The frames with a textured square at a place in the scene.
+
+    subject: (N, 3, 3), rotations whose third column points at its center. half: of its side, as a tangent.
+    """
+    height, width = frames.shape[-2:]
+    texture = make_texture(96, 96, 9, 1.1)
+    y, x = np.meshgrid(np.arange(height) + 0.5 - height / 2, np.arange(width) + 0.5 - width / 2, indexing="ij")
+    rays, result = to_rays(np.stack([x, y], axis=-1), focal), frames.clone()
+    for i, (rotation, place) in enumerate(zip(rotations, subject, strict=True)):
+        local = rays @ rotation.T @ place
+        flat = local[..., :2] / np.maximum(local[..., 2:], 1e-6) / half
+        inside = torch.from_numpy((np.abs(flat).max(axis=-1) < 1) & (local[..., 2] > 0))
+        seen = F.grid_sample(texture, torch.from_numpy(flat)[None].float(), mode="bicubic", align_corners=False)
+        result[i] = torch.where(inside, seen[0].clamp(0, 1), result[i])
+    return result
+
+
 def residual(rotations: np.ndarray, focal: float, sources: np.ndarray) -> float:
     """Root mean square distance, in pixels, of what is displayed from a moving mean of 11 frames.
 

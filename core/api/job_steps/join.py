@@ -12,7 +12,7 @@ from ...runtime.peak_memory import peak_memory_mb
 from ...storage.copies import local_source, local_target, object_state
 from ...storage.location import Location, ObjectUrl, parse_location
 from ...upscaling.settings import UpscaleStats
-from ...video.decode.corruption import CorruptionReport
+from ...video.decode.corruption_report import CorruptionReport
 from ...video.decode.packets import demux
 from ...video.open import check_target, open_clip
 from ..report import VideoReport
@@ -34,7 +34,8 @@ def join_job(
 
     Args:
         job: the folder of the job.
-        target, source: their paths on this machine, if they differ from those in the plan.
+        target: path of the result on this machine, if it differs from that in the plan.
+        source: path of the source, likewise.
         keep_files: leave the job's files, so that it can be joined again.
 
     Returns:

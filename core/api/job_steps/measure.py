@@ -11,7 +11,7 @@ from ...jobs.segments import SEGMENT_SECONDS
 from ...motion.optical_flow.gray_frame import Masks
 from ...stabilize import StabilizeSettings, measure_motion_share, with_known_bars
 from ...storage.copies import local_source
-from ...video.decode.corruption import OnDamage
+from ...video.decode.corruption_report import OnDamage
 from ...video.decode.packets.demux import MAX_PIXELS
 from ...video.open import open_clip
 from ..progress import ProgressTracker
@@ -40,12 +40,12 @@ def measure_job(
         plan_job("shaky.mp4", "large.mp4", "shared/job", model="steadyscale-2x")
 
     `plan_job` with the same arguments then measures only the missing parts. The motion is bit-identical to one that
-    `plan_job` measures alone, which it does without this step.
+    `plan_job` measures alone, which it does without this step. Arguments that are not listed are as for `plan_job`.
 
     Args:
         job: the folder of the job, or its URL; the folder is created if needed.
-        index, count: number of the share, from 0, and number of shares. A share is a run of neighboring pieces.
-        source, stabilization, mask, fps, max_pixels, on_damage, hwaccel, segment_seconds, progress: as for `plan_job`.
+        index: number of the share, from 0. A share is a run of neighboring pieces.
+        count: number of shares.
 
     Returns:
         What was measured, and how many pieces are missing.

@@ -14,16 +14,16 @@ from ...pipeline.estimate import check_memory
 from ...stabilize import StabilizeSettings
 from ...storage.location import parse_location
 from ...upscaling.settings import UpscaleSettings
-from ...video.decode.corruption import OnDamage
+from ...video.decode.corruption_report import OnDamage
 from ...video.decode.packets.demux import MAX_PIXELS
 from ...video.encode.codecs import Encoding
-from ..processing import STABILIZE, Processing, build_pipeline, find_model
+from ..processing import STABILIZE, Processing, build_pipeline, choose_deflicker, find_model
 from ..report import ProgressCallback
 from ..run import RunOptions, open_run
 from .stored_plan import encode_upscaling
 
 if TYPE_CHECKING:
-    from ...jobs.plan import JobPlan
+    from ...jobs.state.job_plan import JobPlan
 
 
 def plan_job(
@@ -35,7 +35,7 @@ def plan_job(
     model: str | Path | None = None,
     upscaling: UpscaleSettings | None = None,
     stabilization: StabilizeSettings | None = None,
-    deflicker: float = 0.0,
+    deflicker: float | None = None,
     mask: Masks | str | Path | None = None,
     encoding: Encoding | None = None,
     fps: Fraction | float = 24,
@@ -54,18 +54,17 @@ def plan_job(
 
     Measures motion, computes one frame to learn the pixel format, the engine and the precision, and writes plan.json.
     The machine must be of the kind that computes the shards. Planning again with the same arguments changes nothing.
+    Arguments that are not listed are as for `enhance_video`.
 
     Args:
-        source: a video file, or images. target: a video file. The plan stores both paths; `run_shard` and `join_job`
-            accept other ones, for a machine that has the files elsewhere.
+        source: a video file, or images.
+        target: a video file. The plan stores both paths; `run_shard` and `join_job` accept other ones, for a machine
+            that has the files elsewhere.
         job: the folder of the job, on a disk that all machines share; it is created if needed. Source, target and job
             may be URLs, such as s3://bucket/clip.mp4; see `upscale_video`.
         command: "upscale", "stabilize" or "enhance": the function of the API that the job runs.
         model: a name or a weight file.
         mask: as for `stabilize_video`, but not a function.
-        upscaling, stabilization, deflicker, encoding, fps, max_pixels, on_damage, hwaccel, device, segment_seconds,
-            progress:
-            as for `enhance_video`.
 
     Returns:
         The plan. `len(plan.pieces)` is the largest useful number of shards.
@@ -96,7 +95,7 @@ def plan_job(
             "model": None if weights is None else str(weights.absolute()),
             "weights_hash": None if weights is None else hash_file(weights),
             "upscaling": None if command == STABILIZE else encode_upscaling(processing.upscaling),
-            "deflicker": deflicker,
+            "deflicker": choose_deflicker(run.pipeline, processing),
             "stabilization": None if built.stabilization is None else asdict(built.stabilization),
         }
         return make_plan(

@@ -12,7 +12,7 @@ from ...pipeline.pipeline import Pipeline
 from ...runtime.device.device_names import resolve_devices
 from ...storage.copies import local_source
 from ...upscaling.settings import UpscaleStats
-from ...video.decode.corruption import OnDamage
+from ...video.decode.corruption_report import OnDamage
 from ...video.decode.video_clip import VideoClip
 from ...video.open import open_clip
 from ..processing import STABILIZE, UPSCALE, Processing, find_model, upscale_with
@@ -22,7 +22,7 @@ from .report import ShardReport
 from .stored_plan import check_source, decode_upscaling, load_job_plan
 
 if TYPE_CHECKING:
-    from ...jobs.plan import JobPlan
+    from ...jobs.state.job_plan import JobPlan
 
 
 def run_shard(
@@ -44,12 +44,13 @@ def run_shard(
 
     Args:
         job: the folder of the job.
-        index, count: number of the shard, from 0, and number of shards; 0 and 1 compute all pieces.
+        index: number of the shard, from 0.
+        count: number of shards; 1 computes all pieces.
         claim: take any piece that no other process has claimed, rather than a fixed share. Index and count do not
             matter then. Returns when all pieces are finished.
         claim_timeout: seconds after which the piece of a worker that has vanished is taken over.
-        source, model: paths of the source and the weights on this machine, if they differ from those in the plan. Their
-            content is compared with that in the plan.
+        source: path of the source on this machine, if it differs from that in the plan. Its content is compared.
+        model: path of the weights on this machine, likewise.
         device: as for `enhance_video`; None takes that of the plan.
         progress: called with each `Progress`. Whatever it raises cancels the call; finished pieces stay.
 

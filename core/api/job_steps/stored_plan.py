@@ -24,13 +24,13 @@ from ...video.decode.packets import demux
 from ...video.images.sequence_paths import is_image_source, list_image_files
 
 if TYPE_CHECKING:
-    from ...jobs.plan import JobPlan
+    from ...jobs.state.job_plan import JobPlan
     from ...jobs.state.layout import JobFolder
 
 
 def load_job_plan(folder: JobFolder) -> JobPlan:
     """Load the plan of a job. Raises ClipError unless `plan_job` has written one."""
-    from ...jobs.plan import load_plan
+    from ...jobs.state.job_plan import load_plan
 
     plan = load_plan(folder)
     assert plan is not None, "it is needed"

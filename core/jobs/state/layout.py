@@ -7,7 +7,9 @@
     claims/00003-2.json          the second attempt at piece 3; see claims.py
     joined.json                  in place of plan.json once OUT is complete, while the other files are removed
     motion/00003.json            the motion of piece 3 of the source; see motion_pieces.py
-    motion/00003-view.json       the same, measured again through a detected lens
+    motion/00003-view.json       the same, measured again through a detected lens, or inside bars that change
+    motion/held.json             the motion of the layer or subject that is held
+    motion/bars.json             the bars of each shot, where they change
 
 All processes that work on a job share its folder, on a disk or in a store of objects, and no file of it is changed by
 two of them: plan.json is written by the planning process, an attempt belongs to the process that created it, and parts
@@ -35,6 +37,7 @@ from .job_files import check_job_names, remove_job_files
 
 FORMAT, VERSION = "steadyscale-shards", 1
 PLAN, JOINED, PARTS, CLAIMS, MOTION = "plan.json", "joined.json", "parts", "claims", "motion"
+HELD, SHOT_BARS = f"{MOTION}/held.json", f"{MOTION}/bars.json"
 _CORRECTION = re.compile(r"correction(-.*)?\.json")
 _RECORD = re.compile(r"\d{5,}\.json")
 _VIEW_RECORD = re.compile(r"\d{5,}-view\.json")
@@ -64,7 +67,7 @@ class JobFolder:
     def motion_piece(self, index: int, *, of_view: bool = False) -> str:
         """The name of the measured motion of a piece of the source.
 
-        of_view: that of the second pass, through a detected lens.
+        of_view: that of the second pass, through a detected lens or inside bars.
         """
         return f"{MOTION}/{index:05d}{'-view' if of_view else ''}.json"
 

@@ -9,7 +9,10 @@ from numpy.typing import NDArray
 
 
 class Slope(NamedTuple):
-    """A slope, its standard error, and the mean squares of residual and cause."""
+    """A slope that `fit_slope` found.
+
+    residual_power: weighted mean square of effect - slope * cause. cause_power: weighted mean square of the cause.
+    """
 
     value: float
     std_error: float

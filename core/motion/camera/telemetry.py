@@ -1,4 +1,4 @@
-"""Read the gyroscope in a video file, and fuse it with the measured motion.
+"""Read gyroscope and accelerometer in a video file, and fuse them with the motion.
 
 Cameras that record it (GoPro, Sony, Insta360, DJI and others, and files with a CAMM track) are read by the package
 telemetry-parser. When its samples were taken relative to the frames, how its axes lie in the camera, and how many
@@ -26,6 +26,7 @@ from ...path.ray_camera import RayCamera, rotation_vectors, rotations_from_vecto
 from ...path.rolling_shutter import shutter_distortion
 from ...path.trajectory import is_reliable
 from ...video.decode.video_clip import VideoClip
+from .gravity import gravity_rolls
 from .robust_slope import fit_slope
 
 log = logging.getLogger(__name__)
@@ -48,13 +49,15 @@ class Telemetry(str, Enum):
 
 
 class Gyro(NamedTuple):
-    """Samples of a gyroscope.
+    """Samples of a gyroscope, and of the accelerometer beside it.
 
     times: (M,), in seconds from the first frame, about. rates: (M, 3), in radians per second, about any three axes.
+    accelerations: (M, 3), along the same axes, in meters per square second; None without an accelerometer.
     """
 
     times: Array
     rates: Array
+    accelerations: Array | None = None
 
 
 def read_gyro(path: str | Path) -> Gyro | str:
@@ -73,7 +76,21 @@ def read_gyro(path: str | Path) -> Gyro | str:
     times = np.array([sample["timestamp_ms"] for sample in samples], np.float64) / 1000
     rates = np.radians(np.array([sample["gyro"] for sample in samples], np.float64))
     order = np.argsort(times, kind="stable")
-    return Gyro(times[order], rates[order])
+    return Gyro(times[order], rates[order], _read_accelerations(samples, order))
+
+
+def _read_accelerations(samples: list[dict[str, Any]], order: NDArray[np.intp]) -> Array | None:
+    """The accelerations of the samples in their order, missing ones interpolated.
+
+    None where most are missing.
+    """
+    table = np.array([sample.get("accl") or [np.nan] * 3 for sample in samples], np.float64)[order]
+    known = np.isfinite(table).all(axis=1)
+    if known.mean() < 0.5:
+        return None
+    numbers = np.arange(len(table), dtype=np.float64)
+    columns: list[Array] = [np.interp(numbers, numbers[known], column[known]) for column in table.T]
+    return np.stack(columns, axis=-1)
 
 
 def gyro_of(clip: Clip) -> Gyro | str:
@@ -88,12 +105,14 @@ def gyro_of(clip: Clip) -> Gyro | str:
 class _Match(NamedTuple):
     """How a gyroscope fits the motion of frames.
 
-    offset: in seconds, what is added to the time of a frame. axes: (3, 3), from its axes to the camera's.
+    offset: in seconds, what is added to the time of a frame. axes: (3, 3), from its axes to the camera's. by_axis:
+    (3,), the correlation about each axis of the camera.
     """
 
     correlation: float
     offset: float
     axes: Array
+    by_axis: Array
 
 
 def fuse_gyro(motion: Motion, gyro: Gyro | str) -> Motion:
@@ -101,7 +120,7 @@ def fuse_gyro(motion: Motion, gyro: Gyro | str) -> Motion:
 
     gyro: its samples, or the reason why there are none, in words. `telemetry` of the result says what was done. Cuts
     are those of the frames. Where their motion agrees closely with the gyroscope, only its outliers are replaced; else
-    all steps are.
+    all steps are. `level` of the result is that of gravity, where an accelerometer shows it.
     """
     if isinstance(gyro, str):
         return replace(motion, telemetry=f"off: {gyro}")
@@ -136,8 +155,30 @@ def fuse_gyro(motion: Motion, gyro: Gyro | str) -> Motion:
     steps = np.where(is_better[:, None, None], of_gyro, motion.steps)
     confidence = np.where(is_better, 1.0, motion.confidence)
     text = f"gyroscope at {1000 * match.offset:+.0f} ms for {is_better.sum() / max(1, len(steps) - 1):.0%} of the steps"
+    level = _find_level(gyro, match, turns, times)
+    text += f" (no level: {level})" if isinstance(level, str) else ", level by gravity"
     log.info("%s, correlation %.2f, focal length %.0f px", text, match.correlation, focal)
-    return replace(motion, steps=steps, confidence=confidence, telemetry=text)
+    level = None if isinstance(level, str) else level
+    return replace(motion, steps=steps, confidence=confidence, telemetry=text, level=level)
+
+
+def _find_level(gyro: Gyro, match: _Match, turns: Array, times: Array) -> Array | str:
+    """The roll of each frame from level, see `gravity_rolls`, or why it is not known."""
+    if gyro.accelerations is None:
+        return "the file holds no accelerometer"
+    if (match.by_axis > MIN_CORRELATION).sum() < 2:  # two axes give the third
+        return "the camera turned about one axis only, which does not show how its sensor lies"
+    at_frames: list[Array] = [np.interp(times + match.offset, gyro.times, column) for column in _per_frame(gyro, times)]
+    return gravity_rolls(turns, np.stack(at_frames, axis=-1) @ match.axes.T, times)
+
+
+def _per_frame(gyro: Gyro, times: Array) -> Array:
+    """The accelerations (3, M), as means over the time of a frame."""
+    assert gyro.accelerations is not None
+    interval = float(np.median(np.diff(times)) / max(float(np.median(np.diff(gyro.times))), 1e-6))
+    kernel = np.ones(max(1, min(round(interval), len(gyro.times))))
+    weights = np.convolve(np.ones(len(gyro.times)), kernel, mode="same")
+    return np.stack([np.convolve(column, kernel, mode="same") / weights for column in gyro.accelerations.T])
 
 
 def _turns_of_views(views: geometry.Matrices, camera: RayCamera | None, motion: Motion) -> tuple[Array, Array]:
@@ -192,7 +233,7 @@ def _match(seen: Array, weights: Array, reliable: NDArray[np.bool_], times: Arra
     step = float(np.median(np.diff(times))) / 2
     power = weights * seen[reliable].var(axis=0)
     share = power / max(float(power.sum()), 1e-12)
-    best = _Match(-1.0, 0.0, np.eye(3))
+    best = _Match(-1.0, 0.0, np.eye(3), np.zeros(3))
     for offset in np.arange(-MAX_OFFSET, MAX_OFFSET + step, step):
         best = max(best, _correlate(seen, share, reliable, times, gyro, float(offset)), key=lambda m: m.correlation)
     for fine in (step / 4, step / 16):
@@ -207,9 +248,10 @@ def _correlate(
 ) -> _Match:
     a, b = (values[reliable] - values[reliable].mean(axis=0) for values in (seen, _integrate(gyro, times + offset)))
     norms = np.linalg.norm(a, axis=0)[:, None] * np.linalg.norm(b, axis=0)
-    table = (a.T @ b) / np.maximum(norms, 1e-12) * share[:, None]
+    correlations = (a.T @ b) / np.maximum(norms, 1e-12)
+    table = correlations * share[:, None]
     best = max(ORIENTATIONS, key=lambda axes: float((table * axes).sum()))
-    return _Match(float((table * best).sum()), offset, best)
+    return _Match(float((table * best).sum()), offset, best, (correlations * best).sum(axis=1))
 
 
 def _orientations() -> list[Array]:

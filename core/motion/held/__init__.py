@@ -1,4 +1,4 @@
 """The motion of a layer or a subject, to hold it in place.
 
-In reading order: layers, subject, masks, held_motion.
+In reading order: layers, background, subject, masks, held_motion.
 """

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import pairwise
 
 import numpy as np
@@ -20,7 +21,9 @@ from ...path.motion import Motion
 from ...path.trajectory import MIN_CONFIDENCE, interpolate_low_confidence
 from ...runtime.threads.prefetch import prefetch
 from ..estimate import WORKING_SIDE, luma_frames, luma_range, second_pass
+from ..lens_view import LensView, ViewClip, to_homographies, to_rotations, view_masks
 from ..optical_flow.gray_frame import GrayFrame, Masks, mask_of
+from .background import Background, PlaneBackground, RayBackground
 from .layers import Layer, find_layers
 from .subject import SubjectTracker
 
@@ -48,7 +51,8 @@ def hold_motion(
 ) -> Motion:
     """Return the motion of the held layer or subject instead of the camera's.
 
-    motion: of the camera, as `estimate_motion` returns it. side, mask: as for `estimate_motion`; the mask does not hide
+    clip: all of its frames, with bars. motion: of the camera, as `estimate_motion` returns it, or with a lens, and then
+    inside its bars. side, mask: as for `estimate_motion`; the mask does not hide
     the region. BACKGROUND: the layer that shakes least and reaches the edges of the frame. FOREGROUND: the layer that
     shakes most, as near objects do, and is most central; the only layer where there is one. REGION: the subject is held
     in position only; the frame turns and zooms with the camera. A box or a single mask is tracked through its shot, a
@@ -60,7 +64,12 @@ def hold_motion(
     if hold is Hold.AUTO:
         return motion
     if hold is not Hold.REGION:
-        return _hold_layer(clip, motion, hold, side, mask)
+        if motion.lens is None:
+            return _hold_layer(clip, motion, hold, side, mask)
+        view = LensView(motion.frame_info, motion.lens, motion.bars)
+        flat = _hold_layer(ViewClip(clip, view), to_homographies(motion, view), hold, side, view_masks(mask, view))
+        assert flat.held is not None, "of all that is held"
+        return _with_steps(motion, to_rotations(flat, view).steps, flat.held, hold)
     if region is None:
         raise ClipError("hold is 'region': give the region, a box or a mask")
     return _hold_region(clip, motion, region, strength, side)
@@ -138,30 +147,30 @@ def _fast_part(moves: Array, sigma: float) -> float:
 
 
 def _hold_region(clip: Clip, motion: Motion, region: Region | RegionMask, strength: float, side: int) -> Motion:
-    count, small = len(motion.steps), motion.info.fit_within(side)
-    to_small = np.array([small.width / motion.info.width, small.height / motion.info.height])
+    count, info = len(motion.steps), motion.frame_info
+    small = info.fit_within(side)
+    to_small = np.array([small.width / info.width, small.height / info.height])
     resolved = _resolved_steps(motion)
-    camera = geometry.rescale(resolved, *to_small)
+    is_flat = motion.lens is None
+    background = PlaneBackground(resolved, to_small) if is_flat else RayBackground(motion, resolved, to_small)
     positions = np.full((count, 2), np.nan)
     if isinstance(region, RegionMask):
         region.check(count)
     else:
-        region.check(motion.info, count)
+        region.check(info, count)
     if isinstance(region, RegionMask) and len(region.masks) > 1:
-        _track_masks(second_pass(clip, count), motion.shots, camera, region, side, positions)
+        _track_masks(second_pass(clip, count), motion.shots, background, region, side, positions)
     else:
         shot = next(shot for shot in motion.shots if shot.start <= region.frame < shot.stop)
-        _track_both_ways(second_pass(clip, shot.stop - shot.start), shot, camera, region, side, motion.info, positions)
-    moves, held = np.zeros((count, 2)), np.zeros(count)
+        _track_both_ways(second_pass(clip, shot.stop - shot.start), shot, background, region, side, info, positions)
+    moves, held = np.zeros((count, background.columns)), np.zeros(count)
     for shot in motion.shots:
-        moves[shot], held[shot] = _own_moves(positions[shot], camera[shot], float(motion.info.fps))
-    shifts = np.tile(np.eye(3), (count, 1, 1))
-    shifts[:, :2, 2] = strength * moves / to_small
-    return _with_steps(motion, geometry.normalize(shifts @ resolved), held, Hold.REGION)
+        moves[shot], held[shot] = _own_moves(positions[shot], background, shot, float(motion.info.fps))
+    return _with_steps(motion, background.add_moves(strength * moves), held, Hold.REGION)
 
 
 def _track_masks(
-    clip: Clip, shots: Sequence[slice], camera: geometry.Matrices, region: RegionMask, side: int, positions: Array
+    clip: Clip, shots: Sequence[slice], background: Background, region: RegionMask, side: int, positions: Array
 ) -> None:
     """Track a subject with a mask for each frame."""
     tracker, starts = None, {shot.start for shot in shots}
@@ -174,7 +183,7 @@ def _track_masks(
                 tracker = SubjectTracker(frame, mask, is_box=False)
                 positions[number] = tracker.subject.center
             continue
-        center = tracker.step(frame, camera[number], mask)
+        center = tracker.step(frame, partial(background.move, number), mask)
         if center is not None:
             positions[number] = center
 
@@ -182,7 +191,7 @@ def _track_masks(
 def _track_both_ways(
     clip: Clip,
     shot: slice,
-    camera: geometry.Matrices,
+    background: Background,
     region: Region | RegionMask,
     side: int,
     info: ClipInfo,
@@ -197,7 +206,7 @@ def _track_both_ways(
             first, tracker = frame, _start(frame, region, info)
             center = tracker.subject.center
         else:
-            center = tracker.step(frame, camera[number])
+            center = tracker.step(frame, partial(background.move, number))
         if center is not None:
             positions[number] = center
     if region.frame == shot.start:
@@ -209,7 +218,7 @@ def _track_both_ways(
         planes = [np.rint(plane[0, 0] * 255).astype(np.uint8) for plane in luma_range(clip, side, start, stop, None)]
         for number in range(stop - 1, start - 1, -1):
             frame = GrayFrame.of(np.divide(planes[number - start], 255, dtype=np.float32)[None, None])
-            center = tracker.step(frame, geometry.normalize(geometry.inverse(camera[number + 1])))
+            center = tracker.step(frame, partial(background.move_back, number + 1))
             if center is not None:
                 positions[number] = center
 
@@ -235,32 +244,25 @@ def _region_mask(mask: object, height: int, width: int) -> NDArray[np.bool_]:
     return F.interpolate(mask[None, None].float().cpu(), (height, width), mode="area")[0, 0].numpy() > 0.5
 
 
-def _own_moves(positions: Array, camera: geometry.Matrices, fps: float) -> tuple[Array, Array]:
+def _own_moves(positions: Array, background: Background, shot: slice, fps: float) -> tuple[Array, Array]:
     """Moves of a subject relative to the background, and the frames held.
 
-    positions: (n, 2), in pixels from the center, NaN where the subject is lost. camera: (n, 3, 3), the steps. Returns
-    (n, 2), the move from each frame before, and (n,), 1 where it is held and less where it fades.
+    positions: (n, 2) in the frames of a shot, in pixels from the center, NaN where the subject is lost. Returns (n, k),
+    the move from each frame before, and (n,), 1 where it is held and less where it fades.
     """
     n, seen = len(positions), np.isfinite(positions[:, 0])
-    moves, held = np.zeros((n, 2)), np.zeros(n)
+    held = np.zeros(n)
     if seen.sum() < 2:
-        return moves, held
-    poses = np.tile(np.eye(3), (n, 1, 1))
-    for i in range(1, n):
-        poses[i] = geometry.normalize(poses[i - 1] @ geometry.inverse(camera[i]))
-    in_scene = geometry.transform_points(poses, np.nan_to_num(positions)[:, None])[:, 0]
+        return np.zeros((n, background.columns)), held
+    in_scene = background.to_scene(shot, np.nan_to_num(positions))
     numbers = np.flatnonzero(seen)
     times = np.arange(n, dtype=np.float64)
-    bridged = np.empty((n, 2))
-    for axis in range(2):
-        bridged[:, axis] = np.interp(times, numbers, in_scene[seen, axis])
+    columns: list[Array] = [np.interp(times, numbers, column) for column in in_scene[seen].T]
+    bridged = np.stack(columns, axis=-1)
     for before, after in pairwise(numbers.tolist()):
         if after - before <= MAX_BRIDGE_SECONDS * fps:
             held[before + 1 : after + 1] = 1
-    in_frame = geometry.transform_points(geometry.inverse(poses), bridged[:, None])
-    expected = geometry.transform_points(camera[1:], in_frame[:-1])
-    moves[1:] = (in_frame[1:] - expected)[:, 0]
-    moves *= held[:, None]
+    moves = background.own_moves(shot, bridged) * held[:, None]
     return _with_fades(moves, held, round(FADE_SECONDS * fps))
 
 

@@ -7,8 +7,10 @@ look as it did, it is lost, and searched for around where it should be.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from types import ModuleType
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,6 +37,9 @@ VELOCITY_DECAY = 0.8  # of the mean velocity of the subject, which predicts wher
 BACKGROUND_PRIOR = 0.35  # probability of a new point at the edge of a box to belong to the background
 
 Array = NDArray[np.float64]
+
+BackgroundMove: TypeAlias = Callable[[Array], Array]
+"""Moves points (P, 2) of the background to the next frame, in pixels of the frames from their center."""
 
 
 @dataclass
@@ -76,11 +81,11 @@ class SubjectTracker:
         if len(self._points) < MIN_POINTS:
             raise ClipError("the region shows too little to be tracked: choose one with corners or texture")
 
-    def step(self, frame: GrayFrame, camera: geometry.Matrices, mask: NDArray[np.bool_] | None = None) -> Array | None:
+    def step(self, frame: GrayFrame, camera: BackgroundMove, mask: NDArray[np.bool_] | None = None) -> Array | None:
         """Follow the subject into the next frame.
 
-        camera: (3, 3), the motion of the background to it, in pixels of the frames. mask: of the subject there, if it
-        is known. Returns the center of the subject, or None where it is lost.
+        camera: the motion of the background to it. mask: of the subject there, if it is known. Returns the center
+        of the subject, or None where it is lost.
         """
         if mask is not None and not mask.any():
             found = False
@@ -94,7 +99,7 @@ class SubjectTracker:
         if not found:
             self._missing += 1
             self._points, self._probabilities = np.empty((0, 2)), np.empty(0)
-            center = geometry.transform_points(camera, self.subject.center[None])[0] + self._velocity
+            center = camera(self.subject.center[None])[0] + self._velocity
             self.subject = Subject(center, self.subject.half_size)
             self._velocity = self._velocity * 0.97
         else:
@@ -103,11 +108,11 @@ class SubjectTracker:
         self._frame = frame
         return self.subject.center if found else None
 
-    def _track(self, frame: GrayFrame, camera: geometry.Matrices) -> bool:
+    def _track(self, frame: GrayFrame, camera: BackgroundMove) -> bool:
         if len(self._points) < MIN_POINTS:
             return False
         before = self._points + self._to_center
-        along = geometry.transform_points(camera, before)
+        along = camera(before)
         guess = along + self._probabilities[:, None] * self._velocity - self._to_center
         moved, valid = track_points(self._cv2, self._frame, frame, self._points, guess)
         belongs = self._probabilities > 0.5
@@ -115,7 +120,7 @@ class SubjectTracker:
         if (probabilities > 0.5).sum() < max(MIN_POINTS, MIN_KEPT * belongs.sum()):
             return False
         step, _ = fit_homography(src, dst, np.where(probabilities > 0.2, probabilities, 0))
-        own, others = (np.hypot(*(geometry.transform_points(m, src) - dst).T) for m in (step, camera))
+        own, others = (np.hypot(*(moved - dst).T) for moved in (geometry.transform_points(step, src), camera(src)))
         prior = (1 - 2 * FORGETTING) * probabilities + FORGETTING
         likelihood = 1 / (1 + (own / HALF_LIKELIHOOD_PIXELS) ** 2)
         other = 1 / (1 + (others / HALF_LIKELIHOOD_PIXELS) ** 2)
@@ -132,15 +137,15 @@ class SubjectTracker:
             return False
         if likeness > UPDATE_LIKENESS:
             self._patch = (1 - UPDATE_SHARE) * self._patch + UPDATE_SHARE * view
-        relative = center - geometry.transform_points(camera, self.subject.center[None])[0]
+        relative = center - camera(self.subject.center[None])[0]
         self._velocity = VELOCITY_DECAY * self._velocity + (1 - VELOCITY_DECAY) * relative
         self.subject = subject
         self._points, self._probabilities = moved[valid], after
         return True
 
-    def _search(self, frame: GrayFrame, camera: geometry.Matrices) -> bool:
+    def _search(self, frame: GrayFrame, camera: BackgroundMove) -> bool:
         """Look for the subject around where it should be."""
-        center = geometry.transform_points(camera, self.subject.center[None])[0] + self._velocity
+        center = camera(self.subject.center[None])[0] + self._velocity
         radius = min(SEARCH_PIXELS + SEARCH_GROWTH * self._missing, MAX_SEARCH_PIXELS)
         around = self._view(frame, Subject(center, self.subject.half_size), radius)
         if around.std() < 1e-4 or self._patch.std() < 1e-4:

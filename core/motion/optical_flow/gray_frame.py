@@ -28,6 +28,9 @@ Masks: TypeAlias = "Tensor | Callable[[int], Tensor] | NDArray[np.bool_]"
 
 MASK_MARGIN_PIXELS = 4  # margin around a mask that is ignored too: gradients and flow windows extend beyond a pixel
 BLUR_KERNEL = np.array([1, 4, 6, 4, 1], np.float32) / 16  # applied before the gradient
+CONTRAST_PIXELS = 6.0  # standard deviation of the window in which `even_light` equalizes brightness and contrast
+CONTRAST = 0.2  # standard deviation of luma in that window, afterwards
+FLAT_DEVIATION = 0.02  # standard deviation of luma below which there is little but noise to enhance
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,6 +83,27 @@ class GrayFrame:
         plane = sum((self.plane[q] for q in quarters[1:]), self.plane[quarters[0]]) / 4
         mask = self.ignore_mask
         return GrayFrame(plane, None if mask is None else np.logical_or.reduce([mask[q] for q in quarters]))
+
+    @cached_property
+    def even_light(self) -> GrayFrame:
+        """The frame with the same mean and contrast everywhere, as under even light.
+
+        Without OpenCV, the frame itself.
+
+        Bands of mains light that run through the frame, colored lamps and moving shadows change the luma of what they
+        light, and would be taken for motion.
+        """
+        cv2 = optional_opencv()
+        if cv2 is None:
+            return self
+
+        def local_mean(plane: Plane) -> Plane:
+            return cv2.GaussianBlur(plane, (0, 0), CONTRAST_PIXELS, borderType=cv2.BORDER_REFLECT_101)
+
+        centered = self.plane - local_mean(self.plane)
+        deviation = np.sqrt(local_mean(centered * centered))
+        plane = np.float32(0.5) + np.float32(CONTRAST) * centered / (deviation + np.float32(FLAT_DEVIATION))
+        return GrayFrame(plane.clip(0, 1), self.ignore_mask)
 
     @cached_property
     def coarse(self) -> GradientLevel:

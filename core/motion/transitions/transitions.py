@@ -14,10 +14,10 @@ from ...path.motion import Motion
 from ...path.trajectory import MIN_CONFIDENCE
 from ..fit.pose_graph import UNKNOWN
 from ..optical_flow.gray_frame import Plane
-from .dissolves import find_dissolves
+from .dissolves import THUMBNAIL
 from .fades import find_black_runs
+from .moving_dissolves import find_moving_dissolves
 
-THUMBNAIL = (9, 16)  # rows and columns
 DARK_SIDE = 23  # 8-bit luma of blocks within a bar
 FADED_FRAMES = 3  # before and after black ones: what is visible there is too faint for the detection of cuts
 
@@ -50,7 +50,7 @@ def resolve_transitions(motion: Motion) -> Motion:
         steps[hidden], confidence[hidden] = np.eye(3), MIN_CONFIDENCE
         if not run.is_one_scene:
             confidence[(run.start + run.stop) // 2] = 0.0
-    dissolves = find_dissolves(motion.thumbnails, fps)
+    dissolves = find_moving_dissolves(motion)
     for dissolve in dissolves:
         _remove_cuts(confidence, slice(dissolve.first, dissolve.last + 2))
         steps[dissolve.middle], confidence[dissolve.middle] = np.eye(3), 0.0

@@ -1,22 +1,22 @@
 """Devices that networks run on: one class per kind.
 
 All differences between CUDA and ROCm, Apple's MPS, Intel's XPU, DirectML, other backends and the CPU are in this
-module: dtypes, memory, streams, pinned memory, out-of-memory errors. All other modules treat devices alike.
+module: dtypes, memory, streams, pinned memory; which errors mean that memory ran out is in out_of_memory.py. All other
+modules treat devices alike.
 """
 
 from __future__ import annotations
 
 import functools
 import sys
-import threading
-from collections.abc import Callable, Generator
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext, suppress
 from importlib.util import find_spec
-from math import inf
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .device_names import GPU_TYPES
+from .main_memory import free_main_memory
+from .tf32 import tf32_setting
 
 if TYPE_CHECKING:
     import torch
@@ -24,33 +24,6 @@ if TYPE_CHECKING:
 
 # Bytes that are assumed to be free on a device that does not report its memory.
 UNKNOWN_FREE_BYTES = float(2 << 30)
-
-# Parts of errors, in lower case, that mean that memory ran out and that are not of the type OutOfMemoryError.
-_OUT_OF_MEMORY_TEXTS = (
-    "out of memory",  # CUDA, ROCm, MPS, XPU
-    "not enough memory",  # the CPU's allocator on Windows
-    "not enough gpu video memory",  # DirectML
-    "can't allocate memory",  # the CPU's allocator
-    "could not allocate tensor",  # DirectML
-    "invalid buffer size",  # MPS, above the size of its largest buffer
-    "_status_alloc_failed",  # cuBLAS, cuDNN
-    "device_allocation_failed",  # cuDNN 9
-    "unable to find an engine",  # cuDNN, where no algorithm fits into memory
-    "miopenstatusallocfailed",  # MIOpen
-    "miopenstatusinternalerror",  # MIOpen, where its workspace does not fit
-    "out_of_resources",  # Level Zero
-    "out_of_device_memory",  # Level Zero
-    "out_of_host_memory",  # Level Zero
-)
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error means that the memory of the device or of the machine ran out."""
-    import torch
-
-    if isinstance(error, (torch.cuda.OutOfMemoryError, MemoryError)):
-        return True
-    return isinstance(error, RuntimeError) and any(text in str(error).lower() for text in _OUT_OF_MEMORY_TEXTS)
 
 
 class Accelerator:
@@ -274,41 +247,7 @@ class CudaAccelerator(Accelerator):
         return torch.version.hip is None and self._module.get_device_capability(self.device) >= (8, 0)
 
     def tf32(self, enabled: bool) -> AbstractContextManager[None]:
-        return _tf32_setting.use(enabled)
-
-
-class _Tf32Setting:
-    """The settings of torch for TF32.
-
-    They are those of the process, and count when work is queued: threads that want another value wait.
-    """
-
-    def __init__(self) -> None:
-        self._condition = threading.Condition()
-        self._users, self._value = 0, False
-        self._before = False, False
-
-    @contextmanager
-    def use(self, enabled: bool) -> Generator[None, None, None]:
-        from torch.backends import cuda, cudnn
-
-        with self._condition:
-            self._condition.wait_for(lambda: self._users == 0 or self._value == enabled)
-            if self._users == 0:
-                self._before, self._value = (cudnn.allow_tf32, cuda.matmul.allow_tf32), enabled
-                cudnn.allow_tf32 = cuda.matmul.allow_tf32 = enabled
-            self._users += 1
-        try:
-            yield
-        finally:
-            with self._condition:
-                self._users -= 1
-                if self._users == 0:
-                    cudnn.allow_tf32, cuda.matmul.allow_tf32 = self._before
-                    self._condition.notify_all()
-
-
-_tf32_setting = _Tf32Setting()
+        return tf32_setting.use(enabled)
 
 
 class MpsAccelerator(Accelerator):
@@ -433,26 +372,3 @@ def device_contexts() -> list[AbstractContextManager[Any]]:
 def _other_backend(torch: Any) -> str:
     """The name of the backend that is registered with torch, such as "npu"."""
     return str(torch._C._get_privateuse1_backend_name())
-
-
-def free_main_memory() -> float:
-    """Bytes of main memory that can be allocated now."""
-    import psutil
-
-    return min(psutil.virtual_memory().available, _free_in_container())
-
-
-def _free_in_container() -> float:
-    """Return the bytes that are left below the container's limit (cgroup v2).
-
-    Beyond the limit the system kills the process. Infinity without a limit.
-    """
-    group = Path("/sys/fs/cgroup")
-    try:
-        limit, used = (
-            (group / "memory.max").read_text(encoding="ascii").strip(),
-            (group / "memory.current").read_text(encoding="ascii"),
-        )
-    except OSError:
-        return inf
-    return inf if limit == "max" else max(0.0, float(limit) - float(used))

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..typed_torch import from_numpy
-from .accelerator import Accelerator, accelerator_for, is_out_of_memory
+from .accelerator import Accelerator, accelerator_for
+from .out_of_memory import is_out_of_memory
 
 log = logging.getLogger(__name__)
 

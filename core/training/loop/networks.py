@@ -21,7 +21,9 @@ from ....models.arch.discriminator import UNetDiscriminator, VGGDiscriminator
 from ....models.arch.separable import SeparableRRDB, SeparableSRVGG
 from ....models.zoo import zoo
 from ...runtime.typed_torch import named_modules, seeded_rng
-from ..config.schema import DiscriminatorKind, NetworkConfig, NetworkKind, TrainConfig
+from ..config.choices import DiscriminatorKind, NetworkKind
+from ..config.schema import TrainConfig
+from ..config.sections import NetworkConfig
 from ..errors import TrainingError
 
 # Factor of the initial weights of dense blocks, so that ESRGAN's deep trunk starts close to the identity, and of the

@@ -10,7 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from ..config.schema import AutocastDtype, OptimConfig, OptimizerKind, TrainConfig
+from ..config.choices import AutocastDtype, OptimizerKind
+from ..config.schema import TrainConfig
+from ..config.sections import OptimConfig
 from ..errors import TrainingError
 from .networks import MultiScaleGenerator, make_discriminator, make_generator, make_temporal_discriminator
 

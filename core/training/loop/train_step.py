@@ -16,7 +16,9 @@ import torch
 from torch import Tensor, nn
 
 from ...runtime.typed_torch import to_list
-from ..config.schema import AutocastDtype, OptimConfig, OptimizerKind, TrainConfig
+from ..config.choices import AutocastDtype, OptimizerKind
+from ..config.schema import TrainConfig
+from ..config.sections import OptimConfig
 from ..data.clips import Motion
 from ..data.dataset import Batch
 from ..losses import losses, structure, temporal

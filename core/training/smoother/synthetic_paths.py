@@ -107,7 +107,7 @@ def walking_bounce(rng: np.random.Generator, t: Array) -> Array:
 
 
 def shake_envelope(rng: np.random.Generator, t: Array) -> Array:
-    """Return a slowly varying amplitude of the shake (n,), around 1."""
+    """Return a slowly varying factor (n,), around 1, for the shake."""
     noise = hand_tremor(rng, len(t), len(t) / max(t[-1], 1e-9) if len(t) > 1 else 1.0)
     slow = np.convolve(noise, np.ones(min(25, len(t))) / min(25, len(t)), mode="same")
     return np.exp(rng.uniform(0, 1.0) * slow)

@@ -9,7 +9,8 @@ from functools import partial
 
 from torch import Tensor
 
-from ...runtime.device.accelerator import Accelerator, is_out_of_memory
+from ...runtime.device.accelerator import Accelerator
+from ...runtime.device.out_of_memory import is_out_of_memory
 from .fastest_module import MAX_TIME_SHARE, measure_seconds
 
 log = logging.getLogger(__name__)

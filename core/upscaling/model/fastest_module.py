@@ -25,8 +25,9 @@ from typing import NamedTuple, TypeAlias
 import torch
 from torch import Tensor, nn
 
-from ...runtime.device.accelerator import Accelerator, is_out_of_memory
+from ...runtime.device.accelerator import Accelerator
 from ...runtime.device.captured_graph import CapturedGraph
+from ...runtime.device.out_of_memory import is_out_of_memory
 from ...runtime.typed_torch import named_modules
 from .difference import find_difference
 from .engine_module import EngineModule

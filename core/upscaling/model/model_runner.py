@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from ...clip import ClipError, all_finite
-from ...runtime.device.accelerator import accelerator_for, is_out_of_memory
+from ...runtime.device.accelerator import accelerator_for
+from ...runtime.device.out_of_memory import is_out_of_memory
 from ..settings import Engine
 from ..tiles import Rect, Roi
 from .engine import with_engine
@@ -133,9 +134,9 @@ class ModelRunner:
             self.drop_mode("the result is not finite")
 
     def take_checksum(self) -> Tensor | None:
-        """A number on the device that is finite if all results are.
+        """Return a number that is finite if all results since the last call are.
 
-        It is of the results since the last call; None if there was none.
+        It is on the device; None if there was no result.
         """
         checksum, self._checksum = self._checksum, None
         return checksum

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ...runtime.device.accelerator import is_out_of_memory
+from ...runtime.device.out_of_memory import is_out_of_memory
 
 log = logging.getLogger(__name__)
 

@@ -166,9 +166,10 @@ class RegionReuse:
     def update(
         self, plan: RegionPlan, tiling: TilePlan, run: Callable[[Tensor, Tensor, list[Rect], TilePlan], TilePlan]
     ) -> TilePlan:
-        """Update `output` to the frame that was planned. Returns the tiling that worked.
+        """Update `output` to the frame that was planned.
 
-        run: computes rectangles of an image from the input into an output.
+        run: upscales rectangles: (input, output, rectangles, tiling) -> tiling. Returns the tiling that fit into
+        memory.
         """
         rects = plan.stage_rects
         if not rects or (len(rects) > 1 and self._update_from_cache(rects, tiling)):

@@ -24,7 +24,8 @@ from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 
 from ...clip import ClipError
-from .corruption import CorruptionReport, OnDamage, decode_checked
+from .corruption import decode_checked
+from .corruption_report import CorruptionReport, OnDamage
 from .packets import demux
 from .semi_planar import SEMI_PLANAR, has_same_samples, to_planar
 

@@ -25,7 +25,7 @@ from av.video.stream import VideoStream
 from ...clip import ClipError, ClipInfo, Frames
 from ..format.stream_format import StreamFormat, bit_depth, has_alpha
 from .convert import to_level_planes
-from .corruption import OnDamage
+from .corruption_report import OnDamage
 from .packets import demux
 from .packets.frame_rate import has_stated_rate, rate_of_first_frames, read_frame_rate, stated_rate
 from .packets.step_back import frame_ticks

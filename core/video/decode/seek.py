@@ -14,7 +14,8 @@ from av.video.frame import PictureType, VideoFrame
 from av.video.stream import VideoStream
 
 from ...clip import ClipError
-from .corruption import CorruptionReport, OnDamage, decode_checked
+from .corruption import decode_checked
+from .corruption_report import CorruptionReport, OnDamage
 from .packets import demux
 from .timestamps import Timestamps
 

@@ -15,7 +15,8 @@ import numpy as np
 
 from ...clip import ClipError
 from ...runtime.deprecation import deprecated_property
-from .corruption import CorruptionReport, OnDamage, decode_checked
+from .corruption import decode_checked
+from .corruption_report import CorruptionReport, OnDamage
 from .packets.demux import NO_PIXEL_LIMIT, open_media, video_stream
 from .packets.joins import Shifts
 from .packets.leading import find_leading

@@ -25,7 +25,8 @@ from ...runtime.deprecation import deprecated_property
 from ..format.stream_format import NativeFrames, StreamFormat, bit_depth, has_alpha
 from .container_crop import warn_container_crop
 from .convert import to_gray, to_level_planes
-from .corruption import CorruptionReport, OnDamage, decode_checked
+from .corruption import decode_checked
+from .corruption_report import CorruptionReport, OnDamage
 from .hwaccel import HardwareError, check_hwaccel, select_device
 from .packets import demux
 from .packets.frame_rate import read_frame_rate

@@ -49,7 +49,7 @@ class PlaneDownloader:
         self._pending = last
 
     def finish(self) -> Iterator[VideoFrame]:
-        """Yield the frames whose transfer was started."""
+        """Wait for the transfers that are in progress, and yield their frames."""
         yield from self._wait(self._pending)
 
     def _start(self, frame: Tensor) -> Download:

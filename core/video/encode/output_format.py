@@ -10,7 +10,8 @@ from pathlib import Path
 import av
 
 from ...clip import ClipError, Frames
-from ..decode.corruption import CorruptionReport, OnDamage, decode_checked
+from ..decode.corruption import decode_checked
+from ..decode.corruption_report import CorruptionReport, OnDamage
 from ..decode.packets import demux
 from ..format.chroma_location import LEFT, chroma_subsampling
 from ..format.stream_format import (

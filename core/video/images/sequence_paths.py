@@ -146,9 +146,9 @@ def first_output(path: Path) -> Path:
 
 
 def existing_outputs(folder: Path, pattern: str) -> dict[int, Path]:
-    """Return existing files whose names `frame_filename` gives, by number.
+    """Return the files that writing a sequence could overwrite, by frame number.
 
-    %04d also reads 000123.png, but does not write it.
+    Only names that `frame_filename` returns count: with the pattern %04d, 000123.png is read but never written.
     """
     if PRINTF_NUMBER.search(pattern) is None:
         return {1: folder / pattern} if os.path.lexists(folder / pattern) else {}

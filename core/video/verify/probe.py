@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import re
 from array import array
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
-from operator import add
 from pathlib import Path
 
 import av
@@ -23,33 +22,14 @@ from ..decode.packets import demux
 from ..decode.packets.ebml import is_complete_matroska
 from ..decode.timestamps import TimeRange
 from ..format.stream_format import BT601, FULL_RANGE, SMPTE170M, Orientation, resolve_matrix
+from .audio_packets import AudioTrackInfo, PacketTimes, audio_track_info
 from .timeline import NONE, RawTrack, display_timeline, leading_range, nominal_rate, starts_part, typical_gap
 
 MILLISECOND = Fraction(1, 1000)  # time base of Matroska, and of the start of a track in MP4
 # Audio may be off by one frame, but by no more than this, which is visible as bad lip sync.
 MAX_FRAME_SECONDS = Fraction(1, 20)
 UNSPECIFIED_TAGS = (0, 2)  # values of primaries and transfer that mean: unknown
-_MIN_AUDIO_STEP = Fraction(1, 2)  # seconds by which audio starts again before the video of the same part
-_UNPACKETIZED_CODECS = ("pcm_", "adpcm_")  # codecs without packets of their own: containers split their data at will
 _EQUIVALENT_MATRICES = {SMPTE170M: BT601}  # one matrix with two constants
-
-
-@dataclass(frozen=True)
-class AudioTrackInfo:
-    """An audio track: codec, start, end and packet durations, in seconds.
-
-    duration: sum of the packet durations. payload_units: amount of data, counted such that a stream copy in any
-    container has as much: packets, as many containers round durations; bytes where containers split the data at will.
-    end_uncertainty: possible error of `end`, where the file does not store packet durations.
-    """
-
-    codec: str
-    start: Fraction
-    end: Fraction
-    duration: Fraction
-    max_packet_duration: Fraction
-    payload_units: int
-    end_uncertainty: Fraction
 
 
 @dataclass(frozen=True)
@@ -186,7 +166,7 @@ def probe(
         end = None if end is None else end - (start - origin)
         zero_time, origin = (times[0] * time_base if times else zero_time), start
     frame_duration = min(typical_gap(np.asarray(times)) * time_base or 1 / rate, MAX_FRAME_SECONDS)
-    tracks = [_audio_track_info(codec, packets, origin) for codec, packets in audio if len(packets.starts)]
+    tracks = [audio_track_info(codec, packets, origin) for codec, packets in audio if len(packets.starts)]
     return ProbeResult(
         times, time_base, zero_time, stream_time_base, frame_duration, corrupt, video_format, tracks, has_skipped,
         free, end,
@@ -224,7 +204,7 @@ def _steps_back(values: NDArray[np.int64], frame_ticks: int) -> NDArray[np.bool_
 
 
 def _part_offsets(
-    parts: Sequence[NDArray[np.int64]], audio: list[tuple[str, _PacketTimes]], base: Fraction, frame_ticks: int
+    parts: Sequence[NDArray[np.int64]], audio: list[tuple[str, PacketTimes]], base: Fraction, frame_ticks: int
 ) -> list[Fraction]:
     """Return by how much each joined part is later, so that no stream overlaps."""
     offsets, ends = [Fraction(0)], dict[int, Fraction]()
@@ -272,85 +252,9 @@ def _probe_format(stream: VideoStream, first: VideoFrame) -> ProbedFormat:
     )
 
 
-@dataclass(frozen=True)
-class _PacketTimes:
-    """Timestamps and durations of audio packets, in units of `time_base`, and sizes."""
-
-    time_base: Fraction
-    starts: array[int] = field(default_factory=lambda: array("q"))
-    durations: array[int] = field(default_factory=lambda: array("q"))
-    sizes: array[int] = field(default_factory=lambda: array("q"))
-    part_starts: list[tuple[int, int]] = field(default_factory=list[tuple[int, int]])
-
-    def append(self, start: int, duration: int, size: int, video_part: int, video_time: Fraction) -> None:
-        """Add a packet.
-
-        video_part, video_time: of the last video packet before it, in seconds.
-
-        The packet is in a later part than the one before where its timestamp steps back, or fits the video of that.
-        """
-        if self.starts:
-            step, part = (self.starts[-1] - start) * self.time_base, self._part
-            if part < video_part:
-                if start < self.starts[-1] - duration or abs(start * self.time_base - video_time) < abs(step):
-                    self.part_starts.append((len(self.starts), video_part))
-            elif step > _MIN_AUDIO_STEP:
-                self.part_starts.append((len(self.starts), part + 1))
-        self.starts.append(start)
-        self.durations.append(duration)
-        self.sizes.append(size)
-
-    def split_at_own_steps(self, count: int) -> None:
-        """Start a part where timestamps step back, if they do so `count` times.
-
-        This is more reliable than a comparison with the video, beside which the packets of an earlier part may be in
-        the file.
-        """
-        starts = np.asarray(self.starts)
-        is_step = np.diff(starts) < -np.maximum(np.asarray(self.durations)[:-1], 1)
-        if count and np.count_nonzero(is_step) == count:
-            self.part_starts[:] = [(row + 1, n + 1) for n, row in enumerate(np.flatnonzero(is_step).tolist())]
-
-    @property
-    def _part(self) -> int:
-        return self.part_starts[-1][1] if self.part_starts else 0
-
-    def _parts(self) -> Iterator[tuple[int, slice]]:
-        """Yield the number of each part and its packets."""
-        bounds = [(0, 0), *self.part_starts]
-        for (first, part), (end, _) in zip(bounds, [*bounds[1:], (len(self.starts), 0)], strict=True):
-            yield part, slice(first, end)
-
-    def part_range(self, number: int) -> tuple[Fraction, Fraction] | None:
-        """Return the start and end of a part in seconds; None without packets."""
-        for part, rows in self._parts():
-            if part == number and len(self.starts[rows]):
-                ends = map(add, self.starts[rows], self.durations[rows])
-                return min(self.starts[rows]) * self.time_base, max(ends) * self.time_base
-        return None
-
-    def shifted(self, offsets: Sequence[Fraction]) -> _PacketTimes:
-        """Return the packets, later by the offsets of their parts."""
-        if len(offsets) == 1:
-            return self
-        starts = array("q")
-        for part, rows in self._parts():
-            shift = round(offsets[min(part, len(offsets) - 1)] / self.time_base)
-            starts.extend(start + shift for start in self.starts[rows])
-        return _PacketTimes(self.time_base, starts, self.durations, self.sizes)
-
-    def select(self, start: Fraction, end: Fraction | float) -> _PacketTimes:
-        """Return the packets whose start is in [start, end), in seconds."""
-        rows = [i for i, pts in enumerate(self.starts) if start <= pts * self.time_base < end]
-        starts, durations, sizes = (
-            array("q", [column[i] for i in rows]) for column in (self.starts, self.durations, self.sizes)
-        )
-        return _PacketTimes(self.time_base, starts, durations, sizes)
-
-
 def _scan_packets(
     container: InputContainer, stream: VideoStream, observer: demux.DecodeObserver | None, include_skipped: bool
-) -> tuple[RawTrack, list[tuple[str, _PacketTimes]], bool, tuple[int, int]]:
+) -> tuple[RawTrack, list[tuple[str, PacketTimes]], bool, tuple[int, int]]:
     """Read the timestamps of all packets.
 
     Returns those of the video, the codec and packet times of each audio track, whether the edit list skips audio, and
@@ -359,7 +263,7 @@ def _scan_packets(
     has_skipped, last, step, top, now = False, (NONE, 0), 0, NONE, Fraction(0)
     audio = [s for s in container.streams.audio if s.codec_context is not None]  # pyright: ignore[reportUnnecessaryComparison]  # None for an unknown codec
     video = RawTrack(stream.time_base or MILLISECOND)
-    packet_times = {s.index: _PacketTimes(s.time_base or MILLISECOND) for s in audio}
+    packet_times = {s.index: PacketTimes(s.time_base or MILLISECOND) for s in audio}
     usual = round(1 / (nominal_rate(stream) * video.time_base))
     for packet in demux.demux_packets(container, stream, *audio, observer=observer):
         if not packet.size:
@@ -382,31 +286,6 @@ def _scan_packets(
     for packets in packet_times.values():
         packets.split_at_own_steps(step)
     return video, [(s.codec_context.name, packet_times[s.index]) for s in audio], has_skipped, last
-
-
-def _audio_track_info(codec: str, packets: _PacketTimes, origin: Fraction) -> AudioTrackInfo:
-    """Summarize the packets of a track. origin: the moment at which its times are 0."""
-    time_base, typical = packets.time_base, _typical_duration(packets)
-    durations = array("q", (total or typical for total in packets.durations))
-    start, end = min(packets.starts), max(map(add, packets.starts, durations))
-    payload_units = sum(packets.sizes) if codec.startswith(_UNPACKETIZED_CODECS) else len(packets.sizes)
-    total, max_duration = sum(durations) * time_base, max(durations) * time_base
-    return AudioTrackInfo(
-        codec,
-        start * time_base - origin,
-        end * time_base - origin,
-        total,
-        max_duration,
-        payload_units,
-        end_uncertainty=typical * time_base,
-    )
-
-
-def _typical_duration(packets: _PacketTimes) -> int:
-    """Return the usual packet duration; 0 where the file stores each one."""
-    if all(packets.durations) or len(packets.starts) < 2:
-        return 0
-    return typical_gap(np.asarray(packets.starts))
 
 
 def _scan_frames(path: Path, observer: demux.DecodeObserver | None) -> tuple[int, array[int]]:

@@ -25,14 +25,15 @@ from steadyscale.core.clip import ClipError
 from steadyscale.core.filters.deflicker import MAX_BLEND_WEIGHT
 from steadyscale.core.jobs import shard
 from steadyscale.core.jobs.claims import MAX_ATTEMPTS, Claims
-from steadyscale.core.jobs.plan import load_plan
 from steadyscale.core.jobs.shard import PieceError
 from steadyscale.core.jobs.state import fingerprint
+from steadyscale.core.jobs.state.job_plan import load_plan
 from steadyscale.core.jobs.state.layout import JobFolder
 from steadyscale.core.upscaling.settings import Alpha, ColorCorrection, Engine, PostProcess, Precision, Reuse, Tiling
 from steadyscale.core.video.decode.packets import demux
 from steadyscale.core.video.verify.verify import VerificationError
 from steadyscale.models import SRVGGConfig, SRVGGNetCompact
+from steadyscale.models.zoo.bundled import DEFAULT_2X
 
 COUNT, GOP, PIECE_SECONDS = 28, 6, 4 / 24
 DEFLICKER = 0.2
@@ -287,7 +288,7 @@ def test_what_computes_other_frames_is_refused(job: Job, tmp_path: Path, monkeyp
     runtime = [{"device": "cuda", "engine": "torch", "modes": ["fp16"]}]
     with monkeypatch.context() as patch:
         elsewhere = replace(planned, settings=planned.settings | {"runtime": runtime})
-        patch.setattr("steadyscale.core.jobs.plan.load_plan", lambda _: elsewhere)
+        patch.setattr("steadyscale.core.jobs.state.job_plan.load_plan", lambda _: elsewhere)
         with pytest.raises(ClipError, match=r"planned for cuda with torch \(fp16\), and here .* on cpu with torch"):
             run_shard(folder)
     with pytest.raises(ClipError, match=r"7/7 is not a shard"):
@@ -298,7 +299,7 @@ def test_what_computes_other_frames_is_refused(job: Job, tmp_path: Path, monkeyp
 def test_a_piece_of_another_precision_is_not_kept(job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     folder = job.copy(tmp_path / "job")
     planned = replace(load_plan(JobFolder(folder)), computed=[["torch", "fp16"]])
-    monkeypatch.setattr("steadyscale.core.jobs.plan.load_plan", lambda _: planned)
+    monkeypatch.setattr("steadyscale.core.jobs.state.job_plan.load_plan", lambda _: planned)
     with pytest.raises(PieceError, match="computed by torch fp32, and the plan is for torch fp16"):
         run_shard(folder, 0, 7)
     assert [*folder.glob("parts/*.json")] == []
@@ -405,6 +406,11 @@ def test_a_stabilized_clip_needs_no_weights(job: Job, tmp_path: Path):
     one, other = report.as_dict(), whole.as_dict()
     assert {name: one[name] for name in COMPARABLE} == {name: other[name] for name in COMPARABLE}
     assert plan.computed == []
+
+
+def test_a_plan_states_the_strength_that_the_network_chose(job: Job, tmp_path: Path):
+    plan = plan_job(job.source, tmp_path / "out.mkv", tmp_path / "job", command="upscale", model=DEFAULT_2X.name)
+    assert plan.arguments["deflicker"] == DEFAULT_2X.deflicker > 0
 
 
 def test_a_folder_without_a_plan_is_an_error(tmp_path: Path):

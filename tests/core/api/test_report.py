@@ -25,7 +25,7 @@ from steadyscale.core.jobs.run import JobResult
 from steadyscale.core.motion.estimate import luma_frames, luma_range, second_pass
 from steadyscale.core.stabilization_report import StabilizationReport
 from steadyscale.core.upscaling.settings import UpscaleStats
-from steadyscale.core.video.decode.corruption import CorruptionReport
+from steadyscale.core.video.decode.corruption_report import CorruptionReport
 
 API = "steadyscale.core.api.run"
 

@@ -41,8 +41,10 @@ from steadyscale.core.pipeline.upscale_operations import upscale_operations
 from steadyscale.core.pipeline.warp_op import WarpOp
 from steadyscale.core.smoothing.strength import Strength
 from steadyscale.core.upscaling.settings import ColorCorrection, UpscaleStats
-from steadyscale.core.video.decode.corruption import OnDamage
+from steadyscale.core.video.decode.corruption_report import OnDamage
 from steadyscale.core.video.decode.packets.demux import NO_PIXEL_LIMIT
+from steadyscale.core.video.images.image_clip import ImageClip
+from steadyscale.core.video.images.png_writer import write_images
 
 API = "steadyscale.core.api"
 COUNT = 3
@@ -174,6 +176,51 @@ def test_arguments_reach_the_network(function, calls):
     assert (operations["deflicker"], operations["device"]) == (0.3, "the device")
     assert operations["stats"] is report.stats
     assert report.device == "the device"
+
+
+class Named(Network):
+    """A network of a name, as `load_upscaler` returns it."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+
+RESTORING = ("steadyscale-restore-2x", "steadyscale-restore-4x")
+OTHERS = ("steadyscale-faithful-2x", "steadyscale-calm-4x", "steadyscale-2x", "mine.safetensors")
+
+
+@pytest.mark.parametrize("function", [upscale_video, enhance_video])
+@pytest.mark.parametrize("given", [str, Path, Named])
+@pytest.mark.parametrize("name", [*RESTORING, *OTHERS])
+def test_without_a_strength_restored_video_is_deflickered(function, given, name, calls):
+    calls.replace("steadyscale.models.zoo.zoo.find_weights", Path("weights") / name)
+    call(function, model=given(name), deflicker=None)
+    assert calls.one("upscale_operations")["deflicker"] == (0.3 if name in RESTORING else 0)
+
+
+@pytest.mark.parametrize(("factor", "name"), [(None, RESTORING[0]), (3, RESTORING[1])])
+def test_without_a_model_the_default_network_decides(factor, name, calls):
+    calls.replace("steadyscale.models.zoo.zoo.find_weights", Path("weights") / f"{name}.safetensors")
+    call(upscale_video, model=None, settings=UpscaleSettings(OutputSize(factor)), deflicker=None)
+    assert {row["name_or_path"] for row in calls.all("find_weights")} == {name}
+    assert calls.one("upscale_operations")["deflicker"] == 0.3
+
+
+@pytest.mark.parametrize("strength", [0.0, 0.05, 1.0])
+def test_a_strength_counts_with_every_network(strength, calls):
+    call(upscale_video, model=Named(RESTORING[0]), deflicker=strength)
+    assert calls.one("upscale_operations")["deflicker"] == strength
+
+
+def test_still_images_are_not_deflickered_unless_asked(calls, clip, tmp_path):
+    write_images(tmp_path / "images", iter([numbered_frames(COUNT)]))
+    for stills in (TensorClip(numbered_frames(1)), ImageClip(tmp_path / "images")):
+        calls.replace(f"{API}.run.open_clip", stills)
+        calls.calls.clear()
+        call(upscale_video, model=Named(RESTORING[0]), deflicker=None)
+        assert calls.one("upscale_operations")["deflicker"] == 0
+        call(upscale_video, model=Named(RESTORING[0]), deflicker=0.3)
+        assert calls.all("upscale_operations")[-1]["deflicker"] == 0.3
 
 
 @pytest.mark.parametrize("function", [stabilize_video, enhance_video])

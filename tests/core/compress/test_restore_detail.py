@@ -3,7 +3,7 @@
 import pytest
 from steadyscale.core.compress.fidelity import TeacherComparison
 from steadyscale.core.compress.restore_detail import MAX_GAIN, restore_detail
-from steadyscale.core.training.config.schema import NetworkConfig
+from steadyscale.core.training.config.sections import NetworkConfig
 from steadyscale.core.training.loop.networks import make_generator
 
 

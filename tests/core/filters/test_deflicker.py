@@ -8,6 +8,7 @@ from steadyscale.core.clip import ClipError
 from steadyscale.core.filters.deflicker import MAX_BLEND_WEIGHT, deflicker, local_min_max
 from steadyscale.core.metrics import warping_error
 from steadyscale.core.motion.optical_flow.flow import FlowMethod, flow_model
+from steadyscale.models.zoo.bundled import RESTORE_DEFLICKER
 
 HEIGHT, WIDTH = 144, 208
 STEP = (1.37, -0.61)  # pixels that the image of `pan` moves left and up a frame
@@ -115,7 +116,7 @@ def test_motion_is_estimated_on_reduced_frames():
     assert mean_warping_error(run(noisy, side=WIDTH // 2)) < 0.3 * mean_warping_error(noisy)
 
 
-@pytest.mark.parametrize("strength", [0.6, 1.0])
+@pytest.mark.parametrize("strength", [RESTORE_DEFLICKER, 0.6, 1.0])
 @pytest.mark.parametrize("speed", [4, 15])
 def test_a_bright_square_leaves_no_ghost(strength, speed):
     background, size = 0.7 * make_image(seed=3), 48

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import torch
 from camera_simulation import make_shaken_clip
-from steadyscale.core.bars import BarDetection
+from steadyscale.core.bars import BarDetection, Bars
 from steadyscale.core.clip import ClipError, TensorClip
+from steadyscale.core.hold import Region
 from steadyscale.core.jobs import motion_pieces
 from steadyscale.core.jobs.motion_cache import cached_motion, measure_share
 from steadyscale.core.jobs.state.folder import open_job
@@ -18,9 +19,10 @@ from steadyscale.core.lens import Lens
 from steadyscale.core.motion.estimate import LINK_FRAMES, estimate_motion
 from steadyscale.core.motion.optical_flow.flow import flow_model
 from steadyscale.core.path.motion import Motion
-from steadyscale.core.stabilize import StabilizeSettings, measure_motion
+from steadyscale.core.stabilize import StabilizeSettings, measure_motion, with_known_bars
 from steadyscale.core.stabilize import measure as measure_module
 from steadyscale.core.storage.location import parse_location
+from steadyscale.core.video.decode import video_clip
 from steadyscale.core.video.decode.video_clip import VideoClip
 from steadyscale.core.video.encode.writer import write_video
 
@@ -202,3 +204,67 @@ def test_the_view_of_a_detected_lens_is_measured_once(shaken_clip: VideoClip, tm
     assert measure(100, CountingFlow()) == 0
     np.testing.assert_array_equal(motions[0], motions[1])
     assert measure(120, CountingFlow()) == 24, "through another lens, and the first pass is kept"
+
+
+@pytest.fixture
+def decoded(monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    """All frames that are decoded from files."""
+    frames: list[object] = []
+    for owner, name in ((video_clip, "decode_range"), (VideoClip, "_decode")):  # from a key frame, and from the start
+        decode = getattr(owner, name)
+        monkeypatch.setattr(owner, name, lambda *a, decode=decode: (frames.append(f) or f for f in decode(*a)))
+    return frames
+
+
+def test_what_is_held_is_measured_once(shaken_clip: VideoClip, tmp_path: Path, decoded: list[object]):
+    def measure(**changed: object) -> Motion:
+        decoded.clear()
+        settings = StabilizeSettings(bars="none", lens="off", **changed)
+        with open_job(tmp_path / "job", shaken_clip.path) as job:
+            return measure_motion(shaken_clip, settings, job=job, segment_seconds=SEGMENT_SECONDS)
+
+    first = measure(hold="background")
+    assert len(decoded) == 48, "for the camera, and for what is held"
+    again = measure(hold="background")
+    assert len(decoded) == 0
+    for name in ("steps", "confidence", "held"):
+        np.testing.assert_array_equal(getattr(again, name), getattr(first, name))
+    assert again.hold is first.hold
+    direct = measure_motion(shaken_clip, StabilizeSettings(bars="none", lens="off", hold="background"))
+    np.testing.assert_array_equal(again.steps, direct.steps)
+    box = Region(30, 20, 60, 50)
+    subject = measure(hold="region", region=box)
+    assert len(decoded) == 12, "the shot of the region; the camera is known"
+    assert not np.array_equal(subject.steps, first.steps)
+    measure(hold="region", region=box)
+    assert len(decoded) == 0
+    measure(hold="region", region=box, hold_strength=0.5)
+    assert len(decoded) == 12, "another strength is another motion"
+
+
+def test_changing_bars_are_measured_once(tmp_path: Path, decoded: list[object]):
+    first, second = (make_shaken_clip(16, 128, 96, seed)[0] for seed in (1, 2))
+    barred = torch.cat([*second.frames(16)])
+    barred[:, :, :16] = barred[:, :, 80:] = 0
+    frames = torch.cat([*first.frames(16), barred])
+    path = tmp_path / "bars.mp4"
+    write_video(path, iter([frames]), TensorClip(frames, first.info.fps).info)
+    clip = VideoClip(path)
+    settings = with_known_bars(StabilizeSettings(lens="off", hold="background"), clip)
+
+    def measure() -> Motion:
+        decoded.clear()
+        with open_job(tmp_path / "job", path) as job:
+            return measure_motion(clip, settings, job=job, segment_seconds=SEGMENT_SECONDS)
+
+    one = measure()
+    assert one.shot_bars == (Bars(), Bars(top=16, bottom=16))
+    assert len(decoded) == 4 * 32, "for the camera, the bars, the camera inside them, and for what is held"
+    two = measure()
+    assert len(decoded) == 0
+    direct = measure_motion(clip, settings)
+    for motion in (two, direct):
+        np.testing.assert_array_equal(motion.steps, one.steps)
+        assert (motion.shot_bars, motion.hold) == (one.shot_bars, one.hold)
+    JobFolder(tmp_path / "job").remove()
+    assert not (tmp_path / "job").exists()

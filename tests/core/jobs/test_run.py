@@ -33,7 +33,7 @@ from steadyscale.core.jobs import join as joining
 from steadyscale.core.jobs import run as jobs
 from steadyscale.core.jobs import shard
 from steadyscale.core.jobs.state.folder import open_job
-from steadyscale.core.video.decode.corruption import OnDamage
+from steadyscale.core.video.decode.corruption_report import OnDamage
 from steadyscale.core.video.decode.video_clip import VideoClip
 from steadyscale.core.video.encode.codecs import Encoding
 from steadyscale.core.video.encode.writer import write_video

@@ -10,6 +10,7 @@ from steadyscale.core.motion import estimate as estimate_module
 from steadyscale.core.motion.estimate import estimate_motion
 from steadyscale.core.motion.optical_flow import flow as flow_module
 from steadyscale.core.motion.optical_flow.flow import FlowMethod, flow_model
+from steadyscale.core.motion.optical_flow.gray_frame import GrayFrame
 from steadyscale.core.path.trajectory import MIN_CONFIDENCE, Trajectory
 
 
@@ -145,6 +146,40 @@ def test_saturated_and_partial_flashes_do_not_end_a_shot():
     lit = [3, 6]
     assert np.abs(np.delete(path - truth, lit, axis=0)[:, :2]).max() < 0.3
     assert (motion.confidence[1:] >= MIN_CONFIDENCE).all()
+
+
+def light_bands(frames: torch.Tensor) -> torch.Tensor:
+    """Bands of mains light that run upwards, as a rolling shutter films them."""
+    number, rows = torch.arange(len(frames))[:, None], torch.arange(frames.shape[2])
+    bands = 1 + 0.35 * torch.sin(2 * torch.pi * (rows / 100 - number * 0.23))
+    return (frames * bands[:, None, :, None]).clamp(0, 1)
+
+
+def moving_lamps(frames: torch.Tensor) -> torch.Tensor:
+    """Lamps left and right that take turns, in two colors."""
+    colors = torch.tensor([[1.6, 0.7, 0.6], [0.5, 0.6, 1.7]])
+    across = torch.linspace(-1, 1, frames.shape[3])
+    lit = [
+        0.5 + (colors[i // 2 % 2][:, None] - 0.4) * torch.exp(-3 * (across + (-0.5, 0.5)[i // 2 % 2]) ** 2)
+        for i in range(len(frames))
+    ]
+    return (frames * torch.stack(lit)[:, :, None]).clamp(0, 1)
+
+
+@pytest.mark.parametrize("method", [FlowMethod.TRACKS, FlowMethod.DIS])
+@pytest.mark.parametrize("light", [light_bands, moving_lamps])
+def test_light_that_changes_in_parts_of_the_frame_is_not_motion(method, light):
+    clip, truth = make_shaken_clip(frames=24)
+    frames = torch.cat(list(clip.frames())).expand(-1, 3, -1, -1)
+    motion = estimate_motion(TensorClip(light(frames)), flow_model(method))
+    assert motion.shots == [slice(0, 24)]
+    steps = np.diff(Trajectory.of(motion).path - truth, axis=0)
+    assert np.abs(steps[:, :2]).max() < 0.3, "pixels"
+
+
+def test_ordinary_frames_are_not_evened(monkeypatch):
+    monkeypatch.setattr(GrayFrame, "even_light", property(lambda _: pytest.fail("this takes time")))
+    estimate_motion(make_shaken_clip()[0], flow_model(FlowMethod.TRACKS))
 
 
 def test_flat_frames_have_low_confidence_and_are_not_cuts():

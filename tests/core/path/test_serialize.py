@@ -118,6 +118,13 @@ def test_files_without_a_rolling_shutter_keep_their_format(motion, tmp_path):
         assert getattr(again, "readout", 0.0) == 0.0
 
 
+def test_the_level_of_gravity_is_saved(motion, tmp_path):
+    level = np.linspace(-0.1, 0.2, 30)
+    for value in (replace(motion, level=level), replace(Trajectory.of(motion), level=level)):
+        save_path(value, tmp_path / "path.json")
+        assert np.array_equal(load_path(tmp_path / "path.json").level, level)
+
+
 def test_what_is_held_is_saved(motion, tmp_path):
     held = replace(motion, hold=Hold.REGION, held=np.linspace(0, 1, 30))
     save_path(held, tmp_path / "path.json")

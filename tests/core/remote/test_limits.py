@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 from steadyscale.core.remote import client as remote
+from steadyscale.core.remote import responses
 from steadyscale.core.remote.client import ComfyClient, connect
 from steadyscale.core.remote.workflow import RunError
 
@@ -54,7 +55,7 @@ def answer(body: bytes, **headers: str) -> Handler:
     ],
 )
 def test_answers_that_no_server_sends(handler: Handler, message: str, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(remote, "MAX_JSON_BYTES", 2**20)
+    monkeypatch.setattr(responses, "MAX_JSON_BYTES", 2**20)
     monkeypatch.setattr(remote, "MAX_OUTAGE_SECONDS", 0)
     with pytest.raises(RunError, match=message):
         call(handler, lambda client: client.wait_for_outputs("run", {}))

@@ -12,7 +12,7 @@ from steadyscale.core.crop.zoom import attenuate_correction, zooms_to_fill
 from steadyscale.core.path.mesh import MESH_SHAPE, interpolate_mesh
 from steadyscale.core.path.motion import Motion
 from steadyscale.core.path.trajectory import Trajectory, correction
-from steadyscale.core.smoothing.mesh_smooth import MAX_OFFSET, shot_mesh, with_mesh
+from steadyscale.core.smoothing.mesh_smooth import MAX_BEND, MAX_OFFSET, shot_mesh, with_mesh
 from steadyscale.core.smoothing.smooth import Smoothing, smooth
 from steadyscale.core.smoothing.smoothers.gaussian import gaussian
 from steadyscale.core.stabilize import StabilizeSettings, correct_motion
@@ -63,14 +63,60 @@ def displayed(displacement, mesh, row, column):
     return displacement[:, row, column] - mesh[:, row, column]
 
 
-def test_near_things_are_held():
+def test_near_things_are_held_where_lines_may_bend():
     motion, displacement = depth()
-    fix = with_mesh(plan(motion), motion)
+    fix = with_mesh(plan(motion), motion, max_bend=None)
     assert high_pass(displayed(displacement, 0 * fix.mesh, 4, 12)) > 4
     assert high_pass(displayed(displacement, fix.mesh, 4, 12)) < 0.8
     assert high_pass(displayed(displacement, fix.mesh, 4, 3)) < 0.3
     assert fix.mesh.dtype == np.float32
     assert np.array_equal(fix.matrices, plan(motion).matrices)
+
+
+@pytest.mark.parametrize("near", [NEAR, slice(3, 7), slice(15, None)])
+def test_a_scene_with_depth_keeps_its_lines_straight(near):
+    motion, moved = camera()
+    displacement = np.zeros((COUNT, *MESH_SHAPE, 2))
+    displacement[:, 4:, near] = 2 * (moved - moved[0])[:, None, None]
+    motion = with_displacement(motion, displacement)
+    fix = plan(motion)
+    offsets, evidence = shot_mesh(fix, motion, slice(0, COUNT), gaussian, 2.0)
+    free, _ = shot_mesh(fix, motion, slice(0, COUNT), gaussian, 2.0, max_bend=None)
+    assert evidence.is_depth
+    assert sag(free) > 2
+    assert 0.2 < sag(offsets) <= 2 * MAX_BEND * WIDTH + 0.01
+
+
+def sag(offsets):
+    """Largest distance of a bent row, column or diagonal of vertices from the line through its ends, in pixels."""
+    rows = [offsets[:, i, :, 1] for i in range(MESH_SHAPE[0])]
+    columns = [offsets[:, :, j, 0] for j in range(MESH_SHAPE[1])]
+    diagonals = [np.diagonal(offsets[:, :, j : j + MESH_SHAPE[0]], axis1=1, axis2=2) for j in range(8)]
+    lines = [*rows, *columns, *(line.sum(axis=1) / np.sqrt(2) for line in diagonals)]
+    share = [np.linspace(0, 1, line.shape[1]) for line in lines]
+    chords = [line[:, :1] * (1 - t) + line[:, -1:] * t for line, t in zip(lines, share, strict=True)]
+    return max(np.abs(line - chord).max() for line, chord in zip(lines, chords, strict=True))
+
+
+def test_a_depth_that_grows_evenly_is_held_without_bending():
+    """As of a floor: the deviations are an affine function of the position."""
+    motion, moved = camera()
+    nearness = np.linspace(0, 1, MESH_SHAPE[0])[:, None, None] * np.ones((1, MESH_SHAPE[1], 1))
+    displacement = nearness * (moved - moved[0])[:, None, None]
+    motion = with_displacement(motion, displacement)
+    fix = with_mesh(plan(motion), motion)
+    assert high_pass(displayed(displacement, 0 * fix.mesh, 8, 8)) > 2.5
+    assert high_pass(displayed(displacement, fix.mesh, 8, 8)) < 0.8
+    assert high_pass(displayed(displacement, fix.mesh, 0, 8)) < 0.4
+    assert sag(fix.mesh) <= 2 * MAX_BEND * WIDTH + 0.01
+
+
+def test_a_near_thing_that_lines_forbid_to_hold_does_not_move_the_background():
+    motion, displacement = depth()
+    fix = with_mesh(plan(motion), motion)
+    near, far = (high_pass(displayed(displacement, fix.mesh, 4, column)) for column in (12, 3))
+    assert near < 0.95 * high_pass(displayed(displacement, 0 * fix.mesh, 4, 12))
+    assert far < 0.5
 
 
 @pytest.mark.parametrize("pixels", [0.0, 0.15])
@@ -233,6 +279,7 @@ def test_flow_that_contradicts_the_homography_everywhere_is_not_depth():
     _, evidence = shot_mesh(fix, motion, slice(0, COUNT), gaussian, 2.0)
     assert replace(evidence, area=0.8).suffices
     assert with_mesh(fix, motion) is fix
+    assert not replace(evidence, coherence=0.9).suffices, "nor do textures swim with the camera"
 
 
 def test_long_shots_are_smoothed_in_parts(monkeypatch):

@@ -7,7 +7,7 @@ import pytest
 from numbered_video import make_video, numbered_frames, read_numbers
 from recorded_calls import RecordedCalls
 from steadyscale.core.clip import ClipError, ClipInfo
-from steadyscale.core.video.decode.corruption import OnDamage
+from steadyscale.core.video.decode.corruption_report import OnDamage
 from steadyscale.core.video.decode.video_clip import VideoClip
 from steadyscale.core.video.encode.codecs import Encoding
 from steadyscale.core.video.images.image_clip import ImageClip

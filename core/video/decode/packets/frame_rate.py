@@ -78,7 +78,11 @@ def _measure_rate(path: Path, *, is_interlaced: bool) -> tuple[Fraction, int]:
 
 
 def part_ranges(pts: array[int], part_starts: list[int]) -> list[tuple[int, int, int]]:
-    """Return number, first and last of the different timestamps of each part."""
+    """Return (count, first, last) of the distinct timestamps of each part.
+
+    pts: in the order of the file, MISSING where there is none. part_starts: index of the first timestamp of each part.
+    Parts without timestamps are left out.
+    """
     ranges: list[tuple[int, int, int]] = []
     for first, end in zip(part_starts, [*part_starts[1:], len(pts)], strict=True):
         known = np.sort(np.asarray(pts)[first:end])

@@ -113,7 +113,10 @@ class PartTracker:
         return offsets
 
     def shifts(self) -> Shifts:
-        """Return the shifts of all streams but the video."""
+        """Return by how much each part of each stream but the video is moved.
+
+        For each stream index: (first packet of the part, seconds).
+        """
         offsets = self.offsets()
         return {
             index: [(first, offsets[min(part, len(offsets) - 1)]) for first, part in track.starts]

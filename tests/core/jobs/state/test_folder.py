@@ -11,9 +11,9 @@ import pytest
 from job_run import has_same_content, run_full_job, run_in_child, run_interrupted, start_process
 from steadyscale.core.clip import ClipError
 from steadyscale.core.crop.border import Border
-from steadyscale.core.jobs.plan import load_plan
 from steadyscale.core.jobs.state import fingerprint
 from steadyscale.core.jobs.state.folder import default_job_folder
+from steadyscale.core.jobs.state.job_plan import load_plan
 from steadyscale.core.jobs.state.layout import JobFolder
 from steadyscale.core.video.encode.codecs import Encoding
 

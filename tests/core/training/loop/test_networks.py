@@ -4,7 +4,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 from spandrel import ModelLoader
-from steadyscale.core.training.config.schema import NetworkConfig, config_from
+from steadyscale.core.training.config.schema import config_from
+from steadyscale.core.training.config.sections import NetworkConfig
 from steadyscale.core.training.data.dataset import Batch
 from steadyscale.core.training.errors import TrainingError
 from steadyscale.core.training.loop.export import export

@@ -6,7 +6,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from steadyscale.core.training import train
-from steadyscale.core.training.config.schema import AutocastDtype, DiscriminatorKind
+from steadyscale.core.training.config.choices import AutocastDtype, DiscriminatorKind
 from steadyscale.core.training.data.clips import Motion
 from steadyscale.core.training.data.dataset import batches
 from steadyscale.core.training.data.image_files import CachedImageDataset

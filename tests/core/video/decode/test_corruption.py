@@ -18,7 +18,8 @@ from steadyscale.core.jobs import join
 from steadyscale.core.jobs.run import JobResult, run_job
 from steadyscale.core.jobs.state.folder import open_job
 from steadyscale.core.pipeline.pipeline import Pipeline
-from steadyscale.core.video.decode.corruption import MAX_CONSECUTIVE_REPEATS, CorruptionReport, OnDamage, decode_checked
+from steadyscale.core.video.decode.corruption import MAX_CONSECUTIVE_REPEATS, decode_checked
+from steadyscale.core.video.decode.corruption_report import CorruptionReport, OnDamage
 from steadyscale.core.video.decode.packets.demux import open_media, software_decoder
 from steadyscale.core.video.decode.timestamps import read_timestamps
 from steadyscale.core.video.decode.video_clip import VideoClip
@@ -147,19 +148,6 @@ def test_too_many_missing_frames_in_a_row_are_an_error_with_keep_too(tmp_path: P
     with pytest.raises(ClipError, match="5 frames in a row cannot be decoded before frame 2"):
         decode_all(broken)
     assert MAX_CONSECUTIVE_REPEATS > 24, "more than a second"
-
-
-def test_reports_can_be_merged():
-    damage = CorruptionReport({3: 0.125, 4: 1 / 6, 9: 0.375}, {5: 5 / 24})
-    assert damage.to_table() == [
-        {"first": 3, "last": 4, "seconds": 0.125, "kind": "concealed"},
-        {"first": 5, "last": 5, "seconds": 0.208, "kind": "repeated"},
-        {"first": 9, "last": 9, "seconds": 0.375, "kind": "concealed"},
-    ]
-    assert str(damage) == ("4 damaged frames: 3-4 concealed (0.125 s), 5 repeated (0.208 s), 9 concealed (0.375 s)")
-    again = CorruptionReport()
-    again.merge(damage.to_table(range(4, 9)))
-    assert sorted({*again.concealed, *again.repeated}) == [4, 5]
 
 
 class _DroppingDecoder:

@@ -19,7 +19,7 @@ from corrupt_videos import FRAME_COUNT, GOP_SIZE, corrupt_packet, make_moving_vi
 from numbered_video import make_video, read_numbers
 from steadyscale.core.clip import ClipError
 from steadyscale.core.video.decode import hwaccel
-from steadyscale.core.video.decode.corruption import OnDamage
+from steadyscale.core.video.decode.corruption_report import OnDamage
 from steadyscale.core.video.decode.hwaccel import HWACCELS, HardwareDecoding
 from steadyscale.core.video.decode.semi_planar import SEMI_PLANAR, to_semi_planar
 from steadyscale.core.video.decode.timestamps import TimeRange

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from corrupt_videos import corrupt_packet
 from numbered_video import make_video, read_numbers
-from steadyscale.core.video.decode.corruption import OnDamage
+from steadyscale.core.video.decode.corruption_report import OnDamage
 from steadyscale.core.video.decode.packets import demux
 from steadyscale.core.video.decode.timestamps import TimeRange
 from steadyscale.core.video.decode.video_clip import VideoClip

@@ -12,7 +12,7 @@ import torch
 from numbered_video import draw_number, make_video, read_number, read_numbers
 from steadyscale.core.clip import ClipError, ClipInfo
 from steadyscale.core.motion.optical_flow.flow import luma
-from steadyscale.core.video.decode.corruption import OnDamage
+from steadyscale.core.video.decode.corruption_report import OnDamage
 from steadyscale.core.video.decode.video_clip import VideoClip
 from steadyscale.core.video.encode.codecs import Encoding
 from steadyscale.core.video.encode.writer import write_video

@@ -7,8 +7,8 @@ import time
 from collections.abc import Callable
 from contextlib import contextmanager
 
-from steadyscale.core.runtime.device.accelerator import is_out_of_memory
 from steadyscale.core.runtime.device.captured_graph import CapturedGraph
+from steadyscale.core.runtime.device.out_of_memory import is_out_of_memory
 from steadyscale.core.upscaling.benchmark import speed_fields
 from steadyscale.core.upscaling.model.torch_compile import compile_forward
 from torch import Tensor, nn

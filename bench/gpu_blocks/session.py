@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any, TextIO
 
 import torch
-from steadyscale.core.runtime.device.accelerator import accelerator_for, is_out_of_memory
+from steadyscale.core.runtime.device.accelerator import accelerator_for
+from steadyscale.core.runtime.device.out_of_memory import is_out_of_memory
 from steadyscale.core.upscaling.benchmark import describe_machine
 from steadyscale.core.upscaling.model.precision import ComputeMode
 

@@ -23,7 +23,7 @@ from steadyscale.core.clip import ClipError
 from steadyscale.core.jobs.run import run_job
 from steadyscale.core.jobs.state.folder import open_job
 from steadyscale.core.pipeline.pipeline import Pipeline
-from steadyscale.core.video.decode.corruption import OnDamage
+from steadyscale.core.video.decode.corruption_report import OnDamage
 from steadyscale.core.video.decode.packets.repair import MISSING, repair_pts
 from steadyscale.core.video.decode.timestamps import TimeRange, read_timestamps
 from steadyscale.core.video.decode.video_clip import VideoClip
