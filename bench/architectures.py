@@ -1,4 +1,4 @@
-"""Benchmark of SPAN and RealPLKSR on a CPU: the native engine, torch eager and spandrel.
+"""Benchmark SPAN and RealPLKSR on a CPU: native engine, torch eager and spandrel.
 
     python bench/architectures.py > architectures.json
 

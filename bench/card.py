@@ -1,7 +1,7 @@
 """Report what this library does on the GPU at hand, in at most eight minutes.
 
     python bench/card.py > gpu.jsonl
-    python bench/card.py --output bench/results/card-NAME.jsonl --comfyui /path/to/ComfyUI
+    python bench/card.py --output bench/results/gpu-NAME.jsonl --comfyui /path/to/ComfyUI
 
 It needs this checkout, torch, the package's own dependencies and no weight files. Each block of measurements has its
 own time limit and its own errors: one that fails or takes too long does not stop the others. Every row is a line of

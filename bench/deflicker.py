@@ -1,4 +1,4 @@
-"""The deflicker filter on upscaled compressed video: what it removes, what it costs, and where it leaves ghosts.
+"""Benchmark the deflicker filter on upscaled compressed video: gain, cost, ghosts.
 
     OMP_NUM_THREADS=1 python bench/deflicker.py --clip bikes.mp4 [--clip ...] --photographs FOLDER \\
         [--weights FILE ...] [--strength 0.3 ...] [--sheets FOLDER] > bench/results/deflicker-epyc.json
@@ -81,7 +81,7 @@ class Scene:
 
 
 def crop_center(frame: Tensor) -> Tensor:
-    """Return the central part (3, H, W) of at most MAX_SIZE, with sides that 8 divides."""
+    """Return the central part (3, H, W) of at most MAX_SIZE, sides divisible by 8."""
     height, width = (min(side, limit) // 8 * 8 for side, limit in zip(frame.shape[1:], MAX_SIZE, strict=True))
     top, left = (frame.shape[1] - height) // 2, (frame.shape[2] - width) // 2
     return frame[:, top : top + height, left : left + width]
@@ -97,7 +97,10 @@ def pan_over(photograph: Tensor, length: int) -> list[Tensor]:
 
 
 def add_object(frames: list[Tensor], texture: Tensor) -> tuple[list[Tensor], list[Tensor]]:
-    """Let a disc of another photograph cross the frames; return them, and where it is or was a frame before."""
+    """Let a disc of another photograph cross the frames.
+
+    Returns the frames, and masks of where the disc is or was a frame before.
+    """
     height, width = MAX_SIZE
     y, x = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
     results, discs = [], []
@@ -201,7 +204,7 @@ def score_results(
 def score_scene(
     scene: Scene, network: Upscaler, crf: int, strengths: list[float]
 ) -> tuple[dict[str, dict[str, float]], dict[str, list[Tensor]]]:
-    """Return the measures and the frames by strength; the frames include the ground truth."""
+    """Return measures and frames by strength; the frames include the ground truth."""
     scale = int(network.scale)
     inputs, truths = make_inputs(scene, scale, crf)
     upscaled = [network(small).clamp(0, 1) for small in inputs]
@@ -221,10 +224,13 @@ def score_scene(
 
 @torch.inference_mode()
 def measure_cost(network: Upscaler, strength: float) -> dict[str, float]:
-    """CPU milliseconds of one thread for a frame of 320x180 (of the input): of the network, and of the filter."""
+    """CPU milliseconds of network and filter per frame, on one thread.
+
+    The input is 320x180.
+    """
     fastest, spent = float("inf"), 0.0
 
-    def upscaled() -> Iterator[Tensor]:
+    def iter_upscaled() -> Iterator[Tensor]:
         nonlocal fastest, spent
         for frame in synthetic_frames(320, 180, 8):
             start = time.process_time()
@@ -233,7 +239,7 @@ def measure_cost(network: Upscaler, strength: float) -> dict[str, float]:
             fastest = min(fastest, spent)
             yield result
 
-    filtered = deflicker(upscaled(), flow_model(FlowMethod.DIS), strength)
+    filtered = deflicker(iter_upscaled(), flow_model(FlowMethod.DIS), strength)
     next(filtered)  # the first frame is not filtered
     filtering, start = float("inf"), time.process_time()
     for _ in filtered:
@@ -243,7 +249,7 @@ def measure_cost(network: Upscaler, strength: float) -> dict[str, float]:
 
 
 def write_sheet(frames: dict[str, list[Tensor]], file: Path) -> None:
-    """Write crops of the last frame, and eight times its difference from the frame before."""
+    """Write crops of the last frame, and 8 times its difference from the one before."""
     rows = []
     for images in frames.values():
         last, before = images[-1][0], images[-2][0]

@@ -1,4 +1,4 @@
-"""The CPU's part of upscaling on a GPU: frames per second where the GPU takes no time.
+"""Benchmark the CPU's part of upscaling on a GPU: the GPU takes no time.
 
     python bench/device_pipeline.py [--size 1920x1080] [--frames 48] > device_pipeline.json
 

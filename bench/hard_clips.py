@@ -1,4 +1,4 @@
-"""Synthetic clips on which stabilizers go wrong, each with the exact path of the camera.
+"""Synthetic clips on which stabilizers go wrong, with exact camera paths.
 
 Smaller than the clips of synthetic_clip.py, and not measured by registration, which would fail on them as well: a
 correction is composed with the true poses. A clip that is hard to follow must not come out worse than it went in.
@@ -41,7 +41,10 @@ SUBJECT_SIZE = (96, 120)  # width and height of the ellipse that moves across th
 
 @dataclass(frozen=True)
 class HardClip:
-    """A clip of one kind. Frames are uint8 BGR; `poses` map frame points to scene points, from the centers."""
+    """A clip of one kind; frames are uint8 BGR.
+
+    `poses` map frame points to scene points, both in pixels from the centers.
+    """
 
     kind: str
     length: int = 90
@@ -49,7 +52,10 @@ class HardClip:
 
     @property
     def shots(self) -> list[slice]:
-        """Slices of frames that show one scene; the second half of a dissolve is that of the second scene."""
+        """Slices of frames that show one scene.
+
+        The second half of a dissolve belongs to the second scene.
+        """
         middle = {
             "dissolve": sum(DISSOLVE) // 2 + 1,
             **dict.fromkeys(("fast cuts", "dark cut"), self.length // 2),
@@ -62,7 +68,10 @@ class HardClip:
         return np.stack([self.pose(float(i)) for i in range(self.length)])
 
     def pose(self, t: float, nearness: float = 1.0) -> NDArray[np.float64]:
-        """Pose of the camera at frame time t, for objects `nearness` times nearer than the scene."""
+        """Pose of the camera at frame time t.
+
+        nearness: how many times nearer than the scene the objects are.
+        """
         seconds, pixels = t / FPS, SHAKE_PIXELS.get(self.kind, 3.0)
         random = np.random.default_rng(self.seed)
         x, y, roll = (
@@ -119,7 +128,10 @@ class HardClip:
         return self._view(i) * (5 if i in FLASHES[self.kind] else 1) + (190 if i in FLASHES[self.kind] else 0)
 
     def _draw_partial_flashes(self, i: int, random: np.random.Generator) -> Image:
-        """The shutter rolls: a flash lights the lower part of one frame and the upper part of the next."""
+        """Draw a frame of a clip with flashes and a rolling shutter.
+
+        A flash lights the lower part of one frame and the upper part of the next.
+        """
         frame = self._view(i)
         for flash in FLASHES[self.kind]:
             if i == flash:
@@ -245,7 +257,7 @@ class HardClip:
         return np.where(ellipse[..., None] > 0.5, render(self._other_scene, to_texture), self._view(i))
 
     def subject_positions(self) -> NDArray[np.float64]:
-        """(N, 2): the center of the subject of "subject" in each frame, in pixels from the frame's center."""
+        """Centers (N, 2) of the subject of "subject" in pixels from the frame's center."""
         i = np.arange(self.length)
         in_scene = np.stack([-130 + 260 * i / self.length, 10 + 7 * np.sin(2 * np.pi * 2.6 * i / FPS)], axis=-1)
         in_scene[:, 0] += 4 * np.sin(2 * np.pi * 1.9 * i / FPS + 1)
@@ -259,7 +271,7 @@ class HardClip:
         return Region(float(x), float(y), SUBJECT_SIZE[0] + 8, SUBJECT_SIZE[1] + 8)
 
     def layer_poses(self) -> dict[str, NDArray[np.float64]]:
-        """Poses (N, 3, 3) of the camera over each layer, by its name; empty for a clip without layers.
+        """Camera poses (N, 3, 3) over each layer, by name; empty without layers.
 
         The subject of "subject" turns with the camera.
         """
@@ -353,7 +365,7 @@ class HardClip:
         return frame + random.normal(0, 2, frame.shape)
 
     def rotation(self, i: int) -> NDArray[np.float64]:
-        """The rotation of the fisheye camera at frame i: from its axes to those of the scene."""
+        """Rotation of the fisheye camera at frame i, from its axes to the scene's."""
         pose = self.pose(i)
         x, y = 8 / 3 * pose[:2, 2] / FISHEYE_FOCAL
         return cv2.Rodrigues(np.array([-y, x, np.arctan2(pose[1, 0], pose[0, 0])]))[0]
@@ -406,7 +418,10 @@ def fisheye_jitter(clip: HardClip, sources: NDArray[np.float64], seconds: float)
 
 
 def make_scene(seed: int) -> Image:
-    """(576, 1024, 3): rectangles of color on a texture with the spectrum of a photograph."""
+    """Draw colored rectangles on a texture with the spectrum of a photograph.
+
+    Returns (576, 1024, 3).
+    """
     random, (height, width) = np.random.default_rng(seed), (576, 1024)
     fy, fx = np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width)
     spectrum = 1 / np.maximum(np.hypot(fy, fx), 1 / width) ** 1.3

@@ -1,4 +1,4 @@
-"""Peak memory of a ComfyUI server that upscales a clip, by VIDEO or by IMAGE (--peer).
+"""Peak memory of a ComfyUI server that upscales a VIDEO or an IMAGE (--peer).
 
     python bench/host_memory.py [--frames 140] [--size 576x576] [--peer] > host_memory.json
     python bench/host_memory.py --frames 300 30000 --size 48x32 --network steadyscale-2x --factor 2 > long.json

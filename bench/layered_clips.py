@@ -180,9 +180,9 @@ class LayeredClip:
         """
         worst = 0.0
         for i, own in enumerate(self._exact_maps(correction)):
-            shown = frame_points(8)
-            source = own.to_source(shown)
-            visible, straight = self.layers_at(i, source), geometry.transform_points(own.matrix, shown)
+            points = frame_points(8)
+            source = own.to_source(points)
+            visible, straight = self.layers_at(i, source), geometry.transform_points(own.matrix, points)
             bend = source - straight
             if self._swims:  # a point of the scene is where the texture has moved it
                 scene = self.to_scene(i, 0, source)

@@ -1,10 +1,11 @@
-"""Quality on compressed video: each 4x network beside bicubic, animevideov3 and x4plus, with a sheet to look at.
+"""Compare 4x networks on compressed video, with a sheet to look at.
 
     OMP_NUM_THREADS=1 python bench/restoration.py --clip bikes.mp4 [--clip ...] [--photographs FOLDER] \\
         [--weights FILE ...] [--sheets FOLDER] > restoration.json
 
-Frames of each clip are the ground truth; they are reduced by 4, encoded by x264 (4:2:0, one CRF per clip) and decoded,
-and each network upscales them. Photographs become clips of a slow pan, half of them with noise. Per clip and network:
+The peers are bicubic, realesr-animevideov3 and realesrgan-x4plus. Frames of each clip are the ground truth; they are
+reduced by 4, encoded by x264 (4:2:0, one CRF per clip) and decoded, and each network upscales them. Photographs
+become clips of a slow pan, half of them with noise. Per clip and network:
 
     psnr_y, ssim_y            against the ground truth, by the protocol of core/training/evaluate/metrics.py
     teacher_psnr              against realesrgan-x4plus of the same compressed frame, RGB
@@ -108,7 +109,10 @@ def compress(frames: list[Tensor], crf: int) -> list[Tensor]:
 
 
 def reduce_by_scale(frame: Tensor) -> tuple[Tensor, Tensor]:
-    """(3, H, W) uint8 -> small image with even sides and its ground truth, both (1, 3, ., .) in [0, 1]."""
+    """Reduce a frame (3, H, W) uint8 by SCALE.
+
+    Returns the small image with even sides and its ground truth, both (1, 3, ., .) in [0, 1].
+    """
     height, width = (side // (2 * SCALE) * 2 for side in frame.shape[1:])
     large = frame[None, :, : height * SCALE, : width * SCALE].float() / 255
     return round_to_8bit(resize(large, width, height)), large
@@ -132,14 +136,17 @@ def _detail_energy(image: Tensor) -> Tensor:
 
 
 def phase_unevenness(image: Tensor) -> float:
-    """Share of the fine detail's energy that repeats in every input pixel: the mean pattern over the 16 phases."""
+    """Share of the fine detail's energy that repeats in every input pixel.
+
+    That is the energy of the mean pattern over the 16 phases.
+    """
     detail = fine_detail(image)
     phases = detail.unfold(2, SCALE, SCALE).unfold(3, SCALE, SCALE).mean((0, 1, 2, 3))
     return float((phases - phases.mean()).square().mean() / detail.square().mean().clamp_min(1e-12))
 
 
 def step_pattern(result: Tensor, truth: Tensor) -> float:
-    """RMS of the part of the error that is periodic with the input pixel, in steps of 1/255.
+    """RMS of the error that is periodic with the input pixel, in steps of 1/255.
 
     (1, 3, H, W) in [0, 1]. The error without its means over input pixels is averaged over 3 x 3 input pixels at each of
     the 16 sub-pixel positions, by channel. Unlike in `phase_unevenness`, opposite patterns at opposite edges do not
@@ -155,7 +162,10 @@ def step_pattern(result: Tensor, truth: Tensor) -> float:
 
 
 def draw_soft_edges() -> Tensor:
-    """Draw discs of saturated colors with soft edges on a color gradient, (3, EDGE_SIDE, EDGE_SIDE) uint8."""
+    """Draw discs of saturated colors with soft edges on a color gradient.
+
+    Returns (3, EDGE_SIDE, EDGE_SIDE) uint8.
+    """
     y, x = torch.meshgrid(*2 * [torch.arange(float(EDGE_SIDE))], indexing="ij")
     image = torch.lerp(_saturated_color(0.0), _saturated_color(0.6), x / EDGE_SIDE)
     cell = EDGE_SIDE / len(EDGE_SOFTNESS)
@@ -204,7 +214,7 @@ class FeatureDistance:
 def score_clip(
     networks: dict[str, Upscale], frames: list[Tensor], crf: int, teacher: Upscale, distance: FeatureDistance
 ) -> tuple[dict[str, dict[str, float]], dict[str, Tensor]]:
-    """Return the measures by network, and the central crops of the middle frame by name."""
+    """Return measures by network, and central crops of the middle frame by name."""
     pairs = [reduce_by_scale(frame) for frame in frames]
     inputs, truths = compress([small for small, _ in pairs], crf), [large for _, large in pairs]
     at = sorted({len(frames) // 4, len(frames) // 2, len(frames) * 3 // 4})
@@ -245,7 +255,7 @@ def measure_drift(results: list[Tensor], references: list[Tensor]) -> float:
 
 
 def measure_flicker(results: list[Tensor], truths: list[Tensor]) -> float | None:
-    """Mean change per frame where the ground truth is still, or None if it moves everywhere."""
+    """Mean change per frame where the ground truth is still; None if all of it moves."""
     changes, weight = 0.0, 0.0
     for number in range(1, len(results)):
         motion = (truths[number] - truths[number - 1]).abs().amax(1, keepdim=True)

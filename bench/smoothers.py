@@ -85,12 +85,15 @@ def main() -> None:
 
 
 def measure_camera_paths(clip: str) -> list[np.ndarray]:
-    """The path (n, 8), in half widths, of each long enough shot of a video, as smoothers get it."""
+    """Paths (n, 8) of each long enough shot of a video, in half widths."""
     return shot_paths(Trajectory.of(estimate_motion(VideoClip(clip), flow_model())))
 
 
 def compare_within_budget(network: PathSmoother, paths: list[np.ndarray], seconds: float) -> dict[str, Any]:
-    """The acceleration that is left in whole corrections, and how often the learned smoother leaves less."""
+    """Compare the acceleration that complete corrections leave.
+
+    Also reports how often the learned smoother leaves less.
+    """
     report: dict[str, Any] = {}
     for zoom in BUDGET_ZOOMS:
         methods = {
@@ -112,7 +115,10 @@ def compare_within_budget(network: PathSmoother, paths: list[np.ndarray], second
 
 
 def acceleration_left(path: np.ndarray, method: Any, seconds: float, zoom: float) -> float:
-    """Root mean square acceleration of the corrected frame's corners, in pixels of 1280x720 per frame squared."""
+    """RMS acceleration of the corrected frame's corners.
+
+    In pixels of 1280x720 per frame squared.
+    """
     half = BUDGET_INFO.width / 2
     poses = geometry.matrices_from_tangents(path * [half, half, 1, 1, 1, 1, 1 / half, 1 / half])
     measured = Trajectory(poses, [slice(0, len(path))], BUDGET_INFO)
@@ -127,7 +133,7 @@ def acceleration_left(path: np.ndarray, method: Any, seconds: float, zoom: float
 
 
 def evaluate_smoothers(network: PathSmoother, paths: list[np.ndarray], period: float) -> dict[str, Any]:
-    """Compare the learned smoother with others for each zoom, offline and with each look-ahead."""
+    """Compare smoothers for each zoom, offline and with each look-ahead."""
     report: dict[str, Any] = {}
     for zoom in ZOOMS:
         margin = crop_margin(zoom)
@@ -158,7 +164,10 @@ def evaluate_smoothers(network: PathSmoother, paths: list[np.ndarray], period: f
 
 
 def compare_closed_form(network: PathSmoother, paths: list[np.ndarray], period: float) -> dict[str, float]:
-    """Ratio of the learned smoother's cost to that of the closed-form solution, without a crop limit."""
+    """Ratio of the learned smoother's cost to the closed-form solution's.
+
+    Without a crop limit.
+    """
     scale = tangent_scale(2, 2 / ASPECT, crop_margin(None))
     ratios = []
     for path in paths:
@@ -172,7 +181,10 @@ def compare_closed_form(network: PathSmoother, paths: list[np.ndarray], period: 
 def compare_smoothers(
     paths: list[np.ndarray], learned: Smoother, rivals: dict[str, Smoother], period: float, margin: float
 ) -> dict[str, float]:
-    """Mean acceleration of the learned smoother and its rivals at equal crop, and how often the learned is better."""
+    """Compare the mean acceleration of smoothers at equal crop.
+
+    Also reports how often the learned smoother is better.
+    """
     accelerations: dict[str, list[float]] = {name: [] for name in ("learned", *rivals)}
     used, seconds = [], 0.0
     for path in paths:
@@ -220,7 +232,10 @@ def smooth_at_equal_crop(smoother: Smoother, path: np.ndarray, max_usage: float)
 
 @cache
 def fixed_lag_weights(frames: int, period: float, look_ahead: int) -> np.ndarray:
-    """Weights (frames, frames) of the Kalman smoother with a look-ahead, as in core/warping/live.py."""
+    """Weights (frames, frames) of the Kalman smoother with a look-ahead.
+
+    As in core/warping/live.py.
+    """
     history, weights = int(np.ceil(2 * period)), np.zeros((frames, frames))
     rows: dict[tuple[int, int], np.ndarray] = {}
     for index in range(frames):
@@ -238,7 +253,7 @@ def peak_crop_usage(smooth: np.ndarray, path: np.ndarray) -> float:
 
 
 def corner_acceleration(smooth: np.ndarray, margin: float) -> float:
-    """Root mean square acceleration of the corners, in pixels of 1280x720 per frame squared."""
+    """RMS acceleration of the corners, in pixels of 1280x720 per frame squared."""
     moves = corner_displacements(torch.from_numpy(np.diff(smooth, 2, axis=0)), ASPECT).view(-1, 4, 2).numpy() * margin
     return float(np.sqrt(((moves * [640, 360]) ** 2).sum(axis=-1).mean())) + 1e-12
 

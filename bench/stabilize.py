@@ -1,4 +1,4 @@
-"""Benchmark stabilization against vid.stab and vidstab, on clips whose camera path is known.
+"""Benchmark stabilization against vid.stab and vidstab, with known camera paths.
 
     python bench/stabilize.py [--kinds hand,cut,...] [--frames 150] > stabilize.json
     python bench/stabilize.py --hard [--kinds jello,flashes,...] [--frames 90] > hard.json
@@ -110,7 +110,10 @@ def main() -> None:
 
 
 def measure_hard_clip(clip: HardClip) -> dict[str, Any]:
-    """Jitter above 0.8 Hz before and after stabilization, in pixels, the zoom, the shots found, and CPU time."""
+    """Measure jitter above 0.8 Hz in pixels, zoom, shots and CPU time.
+
+    Jitter is measured before and after stabilization.
+    """
     with tempfile.TemporaryDirectory() as folder:
         write_clip(clip, Path(folder) / "in.mp4", HARD_SIZE)
         start = time.process_time()
@@ -202,7 +205,7 @@ def write_clip(
 
 
 def run_commands(commands: list[list[str]], source: Path, target: Path, scratch: Path, frames: int) -> dict[str, float]:
-    """CPU milliseconds and wall frames per second over all commands, and the largest process in MiB."""
+    """CPU milliseconds and frames per second of all commands, and peak MiB of one."""
     names = {"IN": str(source), "OUT": str(target)}
     cpu, peak, start = 0.0, 0, time.monotonic()
     for command in commands:
@@ -231,7 +234,7 @@ def peak_memory_mib(pid: int) -> int:
 
 
 def measure_quality(clip: SyntheticClip, path: Path) -> dict[str, float | int | None]:
-    """Frame count, jitter in pixels, zoom and fraction of frames with a border of the file `path`."""
+    """Frame count, jitter in pixels, zoom and share of frames with a border."""
     if not path.exists():
         return {"frames": 0, "jitter_px": None, "zoom": None, "bordered_share": None}
     estimator = PoseEstimator(clip)
@@ -256,7 +259,10 @@ def measure_jitter(clip: SyntheticClip, poses: np.ndarray) -> float:
 
 
 class PoseEstimator:
-    """Registers frames to the filmed scene. A frame that fails gets the pose of the previous one."""
+    """Registers frames to the filmed scene.
+
+    A frame that fails gets the pose of the previous one.
+    """
 
     def __init__(self, clip: SyntheticClip) -> None:
         self._clip, self._sift = clip, cv2.SIFT_create(2500, contrastThreshold=0.01)

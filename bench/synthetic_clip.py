@@ -1,4 +1,6 @@
-"""Synthetic clips with a known camera path: a flat scene filmed by a camera that rotates about its center.
+"""Synthetic clips with a known camera path.
+
+A camera that rotates about its center films a flat scene.
 
 In "parallax" the camera also translates, with a near object in front of the scene; the reference is the path across the
 background, which homographies can follow.
@@ -25,7 +27,10 @@ FOREGROUND_NEARNESS = 3.0  # distance of the scene over that of the near object
 
 @dataclass(frozen=True)
 class SyntheticClip:
-    """A clip of one kind. Frames are uint8 BGR; `pose(t)` maps frame points to scene points, from the centers."""
+    """A clip of one kind; frames are uint8 BGR.
+
+    `pose(t)` maps frame points to scene points, both in pixels from the centers.
+    """
 
     kind: str
     length: int = 150
@@ -51,7 +56,7 @@ class SyntheticClip:
 
     @cached_property
     def _offsets(self) -> NDArray[np.float64]:
-        """(8 per frame, 2): translation of the camera along x and y, in pixels of the scene."""
+        """Translation (8 per frame, 2) along x and y, in pixels of the scene."""
         t, offsets = self._random_sway(np.random.default_rng(self.seed + 100), 2, 1.2)
         offsets = offsets / offsets.std(axis=0) * [4.0, 3.0]
         offsets[:, 0] += 10 * t  # plus a uniform translation
@@ -60,7 +65,10 @@ class SyntheticClip:
     def _random_sway(
         self, random: np.random.Generator, count: int, falloff: float
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Times in seconds (8 per frame,), and random hand shake (8 per frame, count), weaker at high frequencies."""
+        """Times in seconds (8 per frame,) and random hand shake (8 per frame, count).
+
+        The shake is weaker at high frequencies.
+        """
         t = np.arange((self.length + 2) * 8) / (8 * FPS)
         sway = np.zeros((len(t), count))
         for column in sway.T:
@@ -70,7 +78,10 @@ class SyntheticClip:
         return t, sway
 
     def pose(self, t: float, nearness: float = 1.0) -> NDArray[np.float64]:
-        """Pose of the camera at frame time t, for objects `nearness` times nearer than the scene."""
+        """Pose of the camera at frame time t.
+
+        nearness: how many times nearer than the scene the objects are.
+        """
         index = np.arange(len(self._angles))
         yaw, pitch, roll = (np.interp(8 * t, index, a) for a in self._angles.T)
         rotation = cv2.Rodrigues(np.array([0, 0, roll]))[0] @ cv2.Rodrigues(np.array([pitch, 0, 0]))[0]
@@ -141,7 +152,10 @@ class SyntheticClip:
 
 
 def make_scene(seed: int) -> NDArray[np.uint8]:
-    """(1600, 2560, 3): rectangles of color on a texture with the spectrum of a photograph."""
+    """Draw colored rectangles on a texture with the spectrum of a photograph.
+
+    Returns (1600, 2560, 3).
+    """
     random = np.random.default_rng(seed)
     height, width = 1600, 2560
     fy, fx = np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width)
@@ -157,7 +171,7 @@ def make_scene(seed: int) -> NDArray[np.uint8]:
 
 
 def add_people(image: NDArray[np.uint8], texture: NDArray[np.uint8], i: int, seed: int) -> NDArray[np.uint8]:
-    """The scene at frame i with people walking at different speeds: a fifth of the frame."""
+    """The scene at frame i with walking people, who cover a fifth of the frame."""
     random, image = np.random.default_rng(seed + 5), image.copy()
     top, left = ((s - o) // 2 for s, o in zip(image.shape, (HEIGHT, WIDTH), strict=False))
     for person in range(8):

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-FOLDERS = ("core", "models", "nodes", "cli", "scripts", "docs")
+FOLDERS = ("core", "models", "nodes", "cli", "scripts", "bench", "examples", "docs")
 SUFFIXES = {".py", ".pyi", ".md", ".cpp", ".h", ".hpp"}
 MAX_SUMMARY = 80  # characters
 

@@ -1,4 +1,7 @@
-"""Engines: fused kernels, captured graphs, batches, torch.compile and ONNX Runtime beside plain torch."""
+"""Benchmark engines beside plain torch.
+
+Fused kernels, captured graphs, batches, torch.compile and ONNX Runtime.
+"""
 
 from __future__ import annotations
 
@@ -50,7 +53,7 @@ def run(session: Session) -> None:
 
 
 def _measure_batches(session: Session, variant: Variant) -> None:
-    """Measure batches of small frames; the result of each batch is compared with that of single frames."""
+    """Measure batches of small frames, and compare their results with single frames."""
     network, size = BATCH_CASE[0], session.size(*BATCH_CASE[1])
     module = place_network(make_network(network, is_quick=session.is_quick), variant, session)
     single, seconds = place_images(photo(*size), variant, session), 0.0
