@@ -14,7 +14,6 @@ from ..core.upscaling.settings import (
     Reuse,
     UpscaleSettings,
 )
-from ..models.zoo.bundled import RESTORE_DEFLICKER
 from .arg_types import (
     add_enum_option,
     change_threshold,
@@ -62,7 +61,7 @@ def add_upscale_options(parser: argparse.ArgumentParser) -> None:
         type=deflicker_strength,
         metavar="STRENGTH",
         help="take out flicker and crawling detail by blending each frame with the last result along the motion, "
-        f"from 0 (none) to 1; {DEFAULT_DEFLICKER_STRENGTH} suits most clips; auto: {RESTORE_DEFLICKER} for video with "
+        f"from 0 (none) to 1; {DEFAULT_DEFLICKER_STRENGTH} suits most clips; auto: weak for video with "
         "steadyscale-restore, none otherwise (default auto)",
     )
     same = parser.add_mutually_exclusive_group()

@@ -7,7 +7,6 @@ Each is an output of SteadyScale. The pages of all languages share them.
 
 from __future__ import annotations
 
-import sys
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -15,7 +14,6 @@ from pathlib import Path
 import assets
 import numpy as np
 import torch
-from bootstrap import DEFAULT_NETWORK
 from PIL import Image, ImageDraw, ImageFont
 from steadyscale.core import (
     Border,
@@ -40,6 +38,7 @@ from steadyscale.core.visualize.crop_overlay import draw_crop_overlay, find_max_
 from steadyscale.core.visualize.flow_arrows import draw_flow_arrows
 from steadyscale.core.visualize.side_by_side import compare_frames
 from steadyscale.models import load_upscaler
+from steadyscale.models.zoo.bundled import select_bundled
 
 OUTPUT_FOLDER = Path(__file__).parents[1] / "web" / "docs"
 RIDER_FRAMES, STREET_FRAMES = slice(80, 136), slice(190, 240)  # shots of the sample clip
@@ -107,7 +106,7 @@ def draw_flow(pair: Frames) -> Image.Image:
 
 def draw_detail(frame: Frames) -> Image.Image:
     """A detail upscaled four times, by a bicubic resize and by the network."""
-    model = load_upscaler(assets.get_weights(DEFAULT_NETWORK, Path(sys.executable)))
+    model = load_upscaler(select_bundled(4).path)
     piece = frame[..., DETAIL_REGION[0], DETAIL_REGION[1]]
     plain = _to_image(piece[0])
     size = plain.width * 4, plain.height * 4
@@ -137,7 +136,7 @@ def draw_arrows(pair: Frames) -> Image.Image:
 
 def draw_comparison(frame: Frames) -> Image.Image:
     """The output of Compare Frames for a plain resize and the network."""
-    model = load_upscaler(assets.get_weights(DEFAULT_NETWORK, Path(sys.executable)))
+    model = load_upscaler(select_bundled(4).path)
     piece = frame[..., DETAIL_REGION[0], DETAIL_REGION[1]]
     return _to_image(compare_frames(piece, next(upscale(iter([piece]), model)), split=0.27)[0])
 
