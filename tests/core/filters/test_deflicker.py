@@ -264,12 +264,14 @@ def test_tiny_frames(size):
     torch.testing.assert_close(run(noise(gray, 1e-3)), gray, atol=5e-3, rtol=0)
 
 
-def test_local_range_is_that_of_5_by_5_pixels():
-    for size in ((37, 51), (1, 1), (2, 7)):
-        plane = torch.rand(size)
-        least, greatest = local_min_max(plane)
-        assert torch.equal(greatest, F.max_pool2d(plane[None], 5, 1, 2)[0])
-        assert torch.equal(least, -F.max_pool2d(-plane[None], 5, 1, 2)[0])
+@pytest.mark.parametrize("with_opencv", [False, True])
+def test_local_range_is_that_of_5_by_5_pixels(with_opencv):
+    cv2 = pytest.importorskip("cv2") if with_opencv else None
+    for size in ((3, 37, 51), (1, 1, 1), (2, 2, 7)):
+        planes = torch.rand(size)
+        least, greatest = local_min_max(planes, cv2)
+        assert torch.equal(greatest, F.max_pool2d(planes, 5, 1, 2))
+        assert torch.equal(least, -F.max_pool2d(-planes, 5, 1, 2))
 
 
 def two_frames():
