@@ -5,16 +5,18 @@ from __future__ import annotations
 import argparse
 from enum import Enum
 from fractions import Fraction
-from typing import Any
+from typing import Any, TypeAlias
 
 from ..core.bars import BarDetection, Bars
 from ..core.clip import ClipError, parse_fps
 from ..core.lens import Lens, LensDetection, parse_lens
 from ..core.motion.camera.readout_time import RollingShutter
 
+OptionGroup: TypeAlias = argparse._ArgumentGroup  # pyright: ignore[reportPrivateUsage]  # argparse has no public name
+
 
 def add_enum_option(
-    parser: argparse.ArgumentParser,
+    parser: argparse.ArgumentParser | OptionGroup,
     name: str,
     default: Enum,
     help_text: str,

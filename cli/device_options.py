@@ -14,30 +14,31 @@ def add_device_option(parser: argparse.ArgumentParser) -> None:
         "--device",
         metavar="NAME",
         default=AUTO,
-        help="auto (default: a GPU if one is there), cpu, cuda, cuda:1, xpu, mps, directml, or another name that torch "
-        "knows; upscale and enhance run on several GPUs: cuda:0,cuda:1; stabilize runs on the CPU",
+        help="auto, cpu, cuda, cuda:1, xpu, mps, directml or another torch device; upscale and enhance accept several "
+        "GPUs: cuda:0,cuda:1; stabilize runs on the CPU (default auto: a GPU, if available)",
     )
 
 
 def add_inference_options(parser: argparse.ArgumentParser) -> None:
     """Add the options for running a network; the defaults suit every network."""
+    group = parser.add_argument_group("network execution")
     precision = UpscaleSettings().precision
-    add_enum_option(parser, "--precision", precision, "auto: the fastest that a self-check shows to be safe")
-    parser.add_argument(
+    add_enum_option(group, "--precision", precision, "dtype; auto: the fastest that passes a self-check")
+    group.add_argument(
         "--tile",
         type=positive_int,
         metavar="PIXELS",
-        help="side of the pieces of a frame (default: by memory); the result of networks that look at the whole frame, "
-        "such as OmniSR, HAT and SwinIR, changes a little with it, that of others does not",
+        help="tile size (default: as memory allows); it slightly changes the result of networks with an unbounded "
+        "receptive field, such as OmniSR, HAT and SwinIR, and of no others",
     )
     add_enum_option(
-        parser,
+        group,
         "--engine",
         UpscaleSettings().engine,
-        "what runs the network; auto: on a CPU the native engine if it is built, else torch; onnx: ONNX Runtime, after "
-        "a check against torch",
+        "inference engine; auto: the native engine on a CPU, if it is built, else torch; onnx: ONNX Runtime, after a "
+        "check against torch",
     )
-    parser.add_argument("--compile", action="store_true", help="compile the network with torch: pays for long clips")
+    group.add_argument("--compile", action="store_true", help="use torch.compile; worthwhile for long clips")
 
 
 def inference_settings(args: argparse.Namespace) -> UpscaleSettings:

@@ -16,42 +16,49 @@ from .device_options import add_device_option
 from .progress import ProgressBars
 
 SOURCE_HELP = "a video file, a folder of images, or a pattern such as frame_%%04d.png"
-URL_HELP = "or a video file in a store, such as s3://bucket/clip.mp4 (extra cloud)"
+URL_HELP = "or the URL of a video file, such as s3://bucket/clip.mp4 (extra cloud)"
 
 
 def add_fps_option(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--fps", type=frame_rate, default=Fraction(24), help="frames per second of images (default 24)")
+    parser.add_argument(
+        "--fps", type=frame_rate, default=Fraction(24), help="frame rate of image sequences (default 24)"
+    )
 
 
 def add_encoding_options(parser: argparse.ArgumentParser) -> None:
-    default = Encoding()
-    parser.add_argument(
-        "--codec", choices=tuple(CODECS), default=default.codec, help="default: what suits the file name's extension"
+    group, default = parser.add_argument_group("encoding"), Encoding()
+    group.add_argument(
+        "--codec",
+        choices=tuple(CODECS),
+        default=default.codec,
+        help="video codec (default: by the file name extension)",
     )
-    parser.add_argument(
-        "--crf", type=int, default=default.crf, help="quality, lower is better and larger (default: as good as visible)"
+    group.add_argument(
+        "--crf", type=int, default=default.crf, help="constant quality; lower is better (default: visually lossless)"
     )
-    parser.add_argument("--preset", default=default.preset, help="the encoder's own word for speed against size")
-    parser.add_argument(
+    group.add_argument("--preset", default=default.preset, help="encoder preset: speed against file size")
+    group.add_argument(
         "--pixel-format",
         default=default.pixel_format,
-        help="such as yuv420p, which plays everywhere (default: bit depth and chroma of IN)",
+        help="such as yuv420p, which plays everywhere (default: bit depth and chroma subsampling of IN)",
     )
-    parser.add_argument(
+    group.add_argument(
         "--encoder",
         choices=ENCODERS,
         default=default.encoder,
-        help="encode on the CPU (software) or with the video encoder of a GPU; where that fails, a message states "
-        f"why and the CPU encodes (default {default.encoder})",
+        help="software encoder, or the hardware encoder of a GPU with fallback to software, which is reported "
+        f"(default {default.encoder})",
     )
-    parser.add_argument(
+    group.add_argument(
         "--bits",
         type=int,
         choices=(8, 16),
         default=None,
-        help="per channel of PNG images (default: 16 if IN has more than 8)",
+        help="bits per channel of PNG images (default: 16 if IN has more than 8)",
     )
-    parser.add_argument("--max-pixels", type=int, default=MAX_PIXELS, help="largest frame to accept, in pixels")
+    group.add_argument(
+        "--max-pixels", type=int, default=MAX_PIXELS, help=f"largest frame size to accept (default {MAX_PIXELS})"
+    )
 
 
 def add_io_options(parser: argparse.ArgumentParser) -> None:
@@ -60,31 +67,32 @@ def add_io_options(parser: argparse.ArgumentParser) -> None:
     _add_resume_options(parser)
     add_decoding_options(parser)
     parser.add_argument("input", metavar="IN", help=f"{SOURCE_HELP}; {URL_HELP}")
-    parser.add_argument("output", metavar="OUT", help=f"{SOURCE_HELP}; images are PNG; {URL_HELP}")
+    parser.add_argument("output", metavar="OUT", help=f"{SOURCE_HELP} (PNG); {URL_HELP}")
 
 
 def add_decoding_options(parser: argparse.ArgumentParser) -> None:
-    about = "at damaged frames of IN, stop, or keep what the decoder makes of them, repeat the rest, and count"
-    add_enum_option(parser, "--on-damage", OnDamage.FAIL, about)
-    parser.add_argument(
+    group = parser.add_argument_group("decoding")
+    about = "at corrupt frames of IN: fail, or keep what the decoder conceals, repeat what is missing, and count both"
+    add_enum_option(group, "--on-damage", OnDamage.FAIL, about)
+    group.add_argument(
         "--hwaccel",
         choices=HWACCELS,
         default="none",
-        help="decode IN with the video decoder of a GPU; where that fails, a message states why and the CPU decodes "
-        "the same frames (default none)",
+        help="hardware decoder, with fallback to software, which is reported; frames are the same (default none)",
     )
 
 
 def _add_resume_options(parser: argparse.ArgumentParser) -> None:
-    about = "keep what is finished beside OUT, so that the same command goes on where a run was stopped or killed"
-    parser.add_argument("--resumable", action="store_true", help=about)
-    parser.add_argument("--job", metavar="FOLDER", help="the same, kept in this folder, or below this URL")
-    parser.add_argument(
+    group = parser.add_argument_group("resuming")
+    about = "keep finished segments beside OUT; the same command resumes an interrupted run"
+    group.add_argument("--resumable", action="store_true", help=about)
+    group.add_argument("--job", metavar="FOLDER", help="the same, with the segments in this folder, or below this URL")
+    group.add_argument(
         "--segment-seconds",
         type=positive_float,
         default=SEGMENT_SECONDS,
         metavar="S",
-        help=f"how much of the clip a stopped run can lose at most (default {SEGMENT_SECONDS:g})",
+        help=f"length of a segment, the most that an interrupted run loses (default {SEGMENT_SECONDS:g})",
     )
     parser.set_defaults(keeps=_is_resumable)
 

@@ -23,31 +23,31 @@ _STEP_ARGUMENTS = {
 
 
 def add_job_options(parser: argparse.ArgumentParser, *, is_stabilizing: bool = True) -> None:
-    steps = parser.add_mutually_exclusive_group()
+    steps = parser.add_argument_group("steps of a job, on one machine or many").add_mutually_exclusive_group()
     if is_stabilizing:
         steps.add_argument(
             "--measure",
             type=shard_number,
             metavar="I/N",
-            help="with --job, before --plan and with its options: only measure the motion of part I, from 0, of N; "
-            "auto as for --shard. Without it, --plan measures all motion itself",
+            help="only measure the motion of part I of N (I from 0), before --plan and with the same options; auto as "
+            "for --shard. Without it, --plan measures all motion",
         )
     else:
         parser.set_defaults(measure=None)
-    steps.add_argument("--plan", action="store_true", help="with --job: only plan what --shard then computes")
+    steps.add_argument("--plan", action="store_true", help="only plan the shards")
     steps.add_argument(
         "--shard",
         type=shard_number,
         metavar="I/N",
-        help="with --job: only compute part I, from 0, of N of what is planned; auto takes both from the variables of "
-        "SLURM or, with auto/N, of Kubernetes, and claims pieces where there are none",
+        help="only compute shard I of N (I from 0); auto reads both from the environment variables of SLURM or, with "
+        "auto/N, of Kubernetes, and claims pieces where there are none",
     )
     steps.add_argument(
         "--claim",
         action="store_true",
-        help="with --job: compute what no other process works on, until everything that is planned is finished",
+        help="compute pieces that no other process has claimed, until all are finished",
     )
-    steps.add_argument("--join", action="store_true", help="with --job: only write OUT from what is computed")
+    steps.add_argument("--join", action="store_true", help="only write OUT, from the computed shards")
     parser.set_defaults(default_of=parser.get_default)
 
 

@@ -14,6 +14,8 @@ from ..core.runtime.error_line import error_line
 from .console import end_signals_as_interrupt, flush_streams, log_to_stderr, prepare_streams, write_stderr
 from .registry import COMMANDS, GROUPS, load_command
 
+MAX_USAGE_OPTIONS = 12  # more are not listed in the usage line, only in the help below it
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code.
@@ -68,7 +70,9 @@ def build_parser(command: str | None = None) -> argparse.ArgumentParser:
     arguments: whether finished work outlives an interrupt.
     command: the full name of the one command whose arguments will be parsed; None adds those of all.
     """
-    parser = argparse.ArgumentParser(prog="steadyscale", description="Sharper and steadier video.")
+    parser = argparse.ArgumentParser(
+        prog="steadyscale", description="Video super-resolution (ESRGAN) and optical-flow stabilization."
+    )
     parser.add_argument("--version", action="version", version=f"steadyscale {__version__}")
     groups = {"": parser.add_subparsers(required=True, metavar="COMMAND")}
     for name, about in COMMANDS.items():
@@ -78,12 +82,26 @@ def build_parser(command: str | None = None) -> argparse.ArgumentParser:
             groups[group] = group_parser.add_subparsers(required=True, metavar="ACTION")
         subparser = groups[group].add_parser(word, help=about, description=about, allow_abbrev=False)
         subparser.set_defaults(command=name, keeps=lambda _: False)
-        subparser.add_argument("--json", action="store_true", help="print one report object on stdout")
-        subparser.add_argument("--quiet", action="store_true", help="no progress, no warnings, no summary")
-        subparser.add_argument("--debug", action="store_true", help="log more, and show where an error came from")
+        subparser.add_argument("--json", action="store_true", help="print the report as one JSON object on stdout")
+        subparser.add_argument("--quiet", action="store_true", help="print no progress, warnings or summary")
+        subparser.add_argument("--debug", action="store_true", help="log more, and print tracebacks")
         if command in (None, name):
             load_command(name).add_arguments(subparser)
+            subparser.usage = _short_usage(subparser)
     return parser
+
+
+def _short_usage(parser: argparse.ArgumentParser) -> str | None:
+    """The usage line without optional arguments, which are listed below it.
+
+    None where they are few.
+    """
+    required = [action for action in parser._actions if action.required]
+    if len(parser._actions) - len(required) <= MAX_USAGE_OPTIONS:
+        return None
+    formatter = parser.formatter_class(prog=f"{parser.prog} [options]")
+    formatter.add_usage(None, required, [], prefix="")
+    return formatter.format_help().strip()
 
 
 def _command_name(argv: Sequence[str]) -> str:

@@ -28,27 +28,27 @@ class Command(Protocol):
 
 COMMANDS = {
     "upscale": "upscale a clip with a network",
-    "stabilize": "take the shake out of a clip",
-    "enhance": "stabilise and upscale in one pass",
-    "batch": "upscale, stabilise or enhance many clips",
-    "recipe": "a script that runs one clip on a SLURM or Kubernetes cluster",
-    "estimate": "how long a batch will take, and what it will cost",
-    "info": "what a video, folder of images or weight file is",
-    "train": "train a network of your own",
-    "run": "run a graph on a ComfyUI, with files of this machine",
-    "compress": "make a model smaller and faster, within a loss that you allow",
-    "train-smoother": "train the smoother of camera paths anew, on made paths",
-    "models list": "list them",
-    "models get": "download one",
-    "bench": "how fast a network is on this machine",
-    "native build": "compile it for this machine; needs a C++ compiler",
-    "native info": "whether it is there, and what it would run on",
+    "stabilize": "remove camera shake from a clip",
+    "enhance": "stabilize and upscale a clip in one pass",
+    "batch": "upscale, stabilize or enhance many clips",
+    "recipe": "print a script that processes one clip on a SLURM or Kubernetes cluster",
+    "estimate": "estimate the time and the cost of a batch",
+    "info": "describe a video, a folder of images or a weight file",
+    "train": "train or fine-tune a network",
+    "run": "run a workflow on a ComfyUI server, with local files",
+    "compress": "prune or quantize a network within a quality limit",
+    "train-smoother": "train the learned smoother of camera paths",
+    "models list": "list the networks that are available by name",
+    "models get": "download a network",
+    "bench": "measure the speed of a network on this machine",
+    "native build": "compile the engine for this machine; needs a C++ compiler",
+    "native info": "show whether the engine is built, and its instruction set",
 }
 """Full name -> description, in the order of the help page. The module of "models list" is models_list.py."""
 
 GROUPS = {
-    "models": "the weights that can be had by name",
-    "native": "the compiled engine that makes CPUs several times faster",
+    "models": "list and download networks",
+    "native": "build and inspect the compiled CPU engine, which is several times as fast as torch",
 }
 """The first word of commands of two words -> description."""
 

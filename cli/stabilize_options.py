@@ -17,122 +17,121 @@ from ..core.smoothing.strength import AXIS_LABELS, Strength
 from ..core.stabilize import StabilizeSettings
 from .arg_types import add_enum_option, bars, lens, positive_float, readout_time, unit_float, whole_number, zoom_factor
 
+AXIS_NAMES = {"x": "horizontal", "y": "vertical"}  # of those whose option is a letter
+
 
 def add_stabilize_options(parser: argparse.ArgumentParser) -> None:
     """Add the options; their defaults are those of `StabilizeSettings`."""
-    settings = StabilizeSettings()
-    add_enum_option(parser, "--smoothing", Smoothing(settings.smoothing), "how the camera's path is smoothed")
+    settings, group = StabilizeSettings(), parser.add_argument_group("stabilization")
+    add_enum_option(group, "--smoothing", Smoothing(settings.smoothing), "smoother of the camera path")
     parser.set_defaults(smoothing=None)  # With --smoother, it matters whether one is given.
-    parser.add_argument(
+    group.add_argument(
         "--seconds",
         type=positive_float,
         default=settings.seconds,
-        help=f"quicker swings are taken away (default {settings.seconds:g})",
+        help=f"period of the smoother; faster motion is removed (default {settings.seconds:g})",
     )
-    add_enum_option(parser, "--border", settings.border, "what fills the places that the moved frame leaves")
-    add_enum_option(parser, "--flow", settings.flow, "how motion is measured")
+    add_enum_option(group, "--border", settings.border, "how to crop or fill the borders that the warp uncovers")
+    add_enum_option(group, "--flow", settings.flow, "how to measure motion")
     for axis, strength in asdict(settings.strength).items():
-        parser.add_argument(
+        group.add_argument(
             f"--keep-{axis}",
             type=unit_float,
             default=1 - strength,
             metavar="SHARE",
-            help=f"of the shake {AXIS_LABELS[axis]}, from 0 to 1 (default {1 - strength:g})",
+            help=f"share of the {AXIS_NAMES.get(axis, axis)} shake to keep, from 0 to 1 (default {1 - strength:g})",
         )
-    parser.add_argument(
+    group.add_argument(
         "--horizon",
         type=unit_float,
         default=settings.horizon,
-        help=f"how level to keep it, from 0 to 1 (default {settings.horizon:g})",
+        help=f"horizon lock: how much to level the frame, from 0 to 1 (default {settings.horizon:g})",
     )
-    parser.add_argument(
+    group.add_argument(
         "--rolling-shutter",
         type=readout_time,
         default="auto",
         metavar="auto|off|SHARE",
-        help="straighten what a camera that exposes row by row has bent: auto finds out whether it does, off does not "
-        "look, and a number is the share of the frame time from the first row to the last, from -1 to 1 (default auto)",
+        help="correct rolling shutter: auto estimates the readout time, off corrects nothing, and a number is the "
+        "readout time as a share of the frame time, from -1 to 1 (default auto)",
     )
-    parser.add_argument(
+    group.add_argument(
         "--max-zoom",
         type=zoom_factor,
         default=settings.max_zoom,
-        help=f"most that crop may magnify (default {settings.max_zoom:g})",
+        help=f"largest zoom of the crop borders (default {settings.max_zoom:g})",
     )
-
-    parser.add_argument(
+    group.add_argument(
         "--reference",
         type=whole_number,
         metavar="FRAME",
-        help="with --smoothing locked: the frame, counted from 0, whose view is held (default: a median view)",
+        help="with --smoothing locked: the frame, counted from 0, whose view to hold (default: the median view)",
     )
-    parser.add_argument(
+    group.add_argument(
         "--mask",
         metavar="FILE",
-        help="white is not looked at, people for instance: an image for all frames, or a video, folder or pattern with "
-        "one mask for each",
+        help="white regions, people for example, are ignored when motion is measured: an image for all frames, or a "
+        "video, folder or pattern with one mask per frame",
     )
-    parser.add_argument(
+    group.add_argument(
         "--bars",
         type=bars,
         default="auto",
         metavar="auto|none|L,T,R,B",
-        help="black bars around the image, which stay in place: auto detects them, none moves them with the image, and "
-        "four numbers are the pixels at the left, top, right and bottom (default auto)",
+        help="letterbox and pillarbox bars, which stay in place: auto detects them, none stabilizes the whole frame, "
+        "and four numbers are their sizes at the left, top, right and bottom in pixels (default auto)",
     )
-    parser.add_argument(
+    group.add_argument(
         "--smoother",
         metavar="FILE",
-        help="weights of the smoother learned, from `steadyscale train-smoother`; means --smoothing learned (default: "
-        "the bundled ones)",
+        help="weights from `steadyscale train-smoother`; implies --smoothing learned (default: the bundled ones)",
     )
-    parser.add_argument(
+    group.add_argument(
         "--keyframes",
         metavar="FILE",
-        help="JSON or TOML list of times with the strength, the largest zoom or the center of the crop from then on",
+        help="JSON or TOML list of times with the strength, the maximum zoom or the crop center from then on",
     )
     add_enum_option(
-        parser,
+        group,
         "--mesh",
         settings.mesh,
-        "whether frames are bent by a mesh: auto where the scene has depth, or textures swim, and it leaves less shake",
+        "mesh warp: auto uses it where the scene has depth or textures swim, and it leaves less shake",
     )
-    parser.add_argument(
+    group.add_argument(
         "--lens",
         type=lens,
         default="auto",
         metavar="auto|off|DEGREES|NAME",
-        help="turn the frames of a wide lens along rays, so that their edges do not wobble: auto detects a fisheye, "
-        "off does not look, a number is the horizontal field of view in degrees, and a name is one of "
-        f"{', '.join(LENSES)} (default auto)",
+        help="lens model, for wide lenses whose edges wobble: auto detects a fisheye, off assumes none, a number is "
+        f"the horizontal field of view in degrees, and a name is one of {', '.join(LENSES)} (default auto)",
     )
     add_enum_option(
-        parser,
+        group,
         "--telemetry",
         settings.telemetry,
-        "use the gyroscope in the file of an action camera: auto where it correlates with the frames; needs the "
-        "package telemetry-parser",
+        "gyroscope data in the file of an action camera: auto uses it if it correlates with the measured motion; needs "
+        "the package telemetry-parser",
     )
     add_enum_option(
-        parser,
+        group,
         "--hold",
         settings.hold,
-        "what is held: auto what most of the frame shows, background the far layer, foreground the near and central "
-        "one, region the subject of --region, which makes it the default",
+        "what to stabilize: auto what covers most of the frame, background the far layer, foreground the near and "
+        "central one, region the subject of --region, which implies it",
     )
-    parser.add_argument(
+    group.add_argument(
         "--region",
         metavar="X,Y,W,H[,FRAME]|FILE",
-        help="the subject to hold, as a box (left, top, width, height, in pixels of the source) in a "
-        "frame, counted from 0 (default 0), or as a mask, white on the subject: an image of frame 0, or a video, "
-        "folder or pattern with one mask for each frame",
+        help="the subject to hold: a box (left, top, width, height, in pixels of IN) in a frame (counted from 0, "
+        "default 0), or a mask, white on the subject: an image for frame 0, or a video, folder or pattern with one "
+        "mask per frame",
     )
-    parser.add_argument(
+    group.add_argument(
         "--hold-strength",
         type=unit_float,
         default=settings.hold_strength,
         metavar="SHARE",
-        help=f"with --hold region: from 0, the background, to 1, the subject (default {settings.hold_strength:g})",
+        help=f"with --hold region: 0 holds the background, 1 the subject (default {settings.hold_strength:g})",
     )
 
 

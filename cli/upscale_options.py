@@ -29,51 +29,55 @@ def add_upscale_options(parser: argparse.ArgumentParser) -> None:
     """Add the options; their defaults are those of `UpscaleSettings`."""
     settings = UpscaleSettings()
     post = settings.postprocess
-    parser.add_argument(
+    group = parser.add_argument_group("upscaling")
+    group.add_argument(
         "--model",
-        help="a weight file, or a name from `steadyscale models list` (default: steadyscale-restore-2x, and "
-        "steadyscale-restore-4x above twice the size)",
+        help="a weight file, or a name from `steadyscale models list` (default: steadyscale-restore-2x, or "
+        "steadyscale-restore-4x for a scale above 2)",
     )
-    target = parser.add_mutually_exclusive_group()
-    target.add_argument("--scale", type=positive_float, help="times each side (default: the network's own scale)")
-    target.add_argument("--size", type=frame_size, metavar="WxH", help="exactly this many pixels")
-    parser.add_argument(
+    target = group.add_mutually_exclusive_group()
+    target.add_argument("--scale", type=positive_float, help="scale factor (default: that of the network)")
+    target.add_argument("--size", type=frame_size, metavar="WxH", help="output size in pixels")
+    group.add_argument(
         "--strength",
         type=unit_float,
         default=post.strength,
-        help=f"1: the network alone, 0: a plain resize, between: a blend (default {post.strength:g})",
+        help=f"blend of a plain resize (0) and the network (1) (default {post.strength:g})",
     )
     add_enum_option(
-        parser,
+        group,
         "--color",
         post.color_correction,
-        "what of the source's color to take back",
+        "color correction towards the source: the mean of each frame, or all low frequencies",
         deprecated_name="--colour",
         dest="colour",
     )
-    add_enum_option(parser, "--alpha", settings.alpha, "how alpha is upscaled by networks that do not take it")
-    parser.add_argument(
-        "--grain", type=unit_float, default=post.grain, help=f"film grain, from 0 to 1 (default {post.grain:g})"
+    add_enum_option(group, "--alpha", settings.alpha, "how to upscale alpha, if the network takes RGB only")
+    group.add_argument(
+        "--grain",
+        type=unit_float,
+        default=post.grain,
+        help=f"strength of added film grain, from 0 to 1 (default {post.grain:g})",
     )
-    parser.add_argument("--linear-light", action="store_true", help="resize light, not stored values; slower")
-    parser.add_argument(
+    group.add_argument("--linear-light", action="store_true", help="resize in linear light; slower")
+    group.add_argument(
         "--temporal",
         type=deflicker_strength,
         metavar="STRENGTH",
-        help="take out flicker and crawling detail by blending each frame with the last result along the motion, "
-        f"from 0 (none) to 1; {DEFAULT_DEFLICKER_STRENGTH} suits most clips; auto: weak for video with "
-        "steadyscale-restore, none otherwise (default auto)",
+        help="deflicker: blend each frame with the previous result along the motion, from 0 (off) to 1; "
+        f"{DEFAULT_DEFLICKER_STRENGTH} suits most clips; auto: weak for video with steadyscale-restore, off otherwise "
+        "(default auto)",
     )
-    same = parser.add_mutually_exclusive_group()
+    same = group.add_mutually_exclusive_group()
     same.add_argument(
         "--repeat-threshold",
         type=change_threshold,
         default=settings.reuse.threshold,
         metavar="STEPS",
-        help="largest change of any pixel, in steps of 1/255, that counts as none "
-        f"(default {settings.reuse.threshold:g}: only what is identical)",
+        help="reuse the output of regions in which no pixel changes by more than this, in steps of 1/255 "
+        f"(default {settings.reuse.threshold:g}: of identical regions)",
     )
-    same.add_argument("--no-reuse", action="store_true", help="run the network on frames and tiles that did not change")
+    same.add_argument("--no-reuse", action="store_true", help="run the network on unchanged frames and tiles as well")
 
 
 def upscale_settings(args: argparse.Namespace) -> UpscaleSettings:

@@ -33,16 +33,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--out",
         required=True,
         metavar="DIR",
-        help="where results go, and results.jsonl with a line for each clip; or a URL",
+        help="folder or URL for the results and results.jsonl, which has a line for each clip",
     )
     parser.add_argument(
-        "--operation", choices=OPERATIONS, default="enhance", help="what is done to each clip (default enhance)"
+        "--operation", choices=OPERATIONS, default="enhance", help="operation on each clip (default enhance)"
     )
     parser.add_argument(
         "--jobs",
         type=positive_int,
         metavar="N",
-        help="clips at a time (default: one for each device; with --executor ray: what the cluster has room for)",
+        help="clips at a time (default: one per device; with --executor ray: as many as the cluster can run)",
     )
     parser.add_argument(
         "--executor",
@@ -51,25 +51,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="what runs the clips: worker processes of this machine, or actors on a Ray cluster (default local)",
     )
     parser.add_argument(
-        "--ray-address", metavar="ADDRESS", help="of the cluster (default: RAY_ADDRESS, or start Ray here)"
+        "--ray-address", metavar="ADDRESS", help="address of the cluster (default: RAY_ADDRESS, or a local Ray)"
     )
     parser.add_argument(
         "--cpus-per-task",
         type=positive_int,
         metavar="N",
-        help="CPU cores for each clip (default: the cores of this machine divided by the jobs; with --executor ray: 1)",
+        help="CPU cores per clip (default: the cores of this machine divided by the jobs; with --executor ray: 1)",
     )
     parser.add_argument(
         "--gpus-per-task",
         type=positive_float,
         metavar="N",
-        help="with --executor ray: GPUs, or the fraction of one, for each clip (default: none)",
+        help="with --executor ray: GPUs per clip, or the fraction of one (default: none)",
     )
     parser.add_argument(
         "--shard-frames",
         type=positive_int,
         metavar="N",
-        help="divide clips of more frames into shards of about N frames, which run at the same time (default: none)",
+        help="split longer clips into shards of about N frames, which run in parallel (default: no shards)",
     )
     add_device_option(parser)
     add_operation_options(parser, "enhance")

@@ -14,9 +14,9 @@ from ..progress import ProgressBars
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", metavar="MODEL", help="a weight file, or a name from `steadyscale models list`")
     parser.add_argument(
-        "--size", type=frame_size, default=(640, 360), metavar="WxH", help="of its frames (default 640x360)"
+        "--size", type=frame_size, default=(640, 360), metavar="WxH", help="frame size (default 640x360)"
     )
-    parser.add_argument("--frames", type=positive_int, default=8, help="how many are measured (default 8)")
+    parser.add_argument("--frames", type=positive_int, default=8, help="number of measured frames (default 8)")
     add_device_option(parser)
     add_inference_options(parser)
 

@@ -25,22 +25,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         required=True,
         metavar="DATA",
-        help="images, folders of images, videos: most for training, the last quarter of each for evaluation",
+        help="images, folders of images and videos; the last quarter of each is for evaluation, the rest for training",
     )
-    parser.add_argument("--output", required=True, metavar="FILE", help=".safetensors; graphs lie beside it")
+    parser.add_argument(
+        "--output", required=True, metavar="FILE", help="a .safetensors file; ONNX graphs are written beside it"
+    )
     parser.add_argument(
         "--prune", type=float, default=0.0, metavar="SHARE", help="fraction of the channels to remove, such as 0.5"
     )
-    parser.add_argument("--separable", action="store_true", help="split inner convolutions: depthwise, then pointwise")
-    parser.add_argument("--half", action="store_true", help="store weights in 16 bits")
-    parser.add_argument("--onnx", action="store_true", help="write an ONNX graph for any image size, too")
-    parser.add_argument("--int8", action="store_true", help="write an ONNX graph of 8-bit integers, too")
+    parser.add_argument("--separable", action="store_true", help="use depthwise-separable inner convolutions")
+    parser.add_argument("--half", action="store_true", help="store weights as fp16")
+    parser.add_argument("--onnx", action="store_true", help="also write an ONNX graph for any image size")
+    parser.add_argument("--int8", action="store_true", help="also write an int8 ONNX graph")
     parser.add_argument(
         "--max-loss-db",
         type=float,
         default=DEFAULT_MAX_LOSS_DB,
         metavar="DB",
-        help="of PSNR to the photograph; nothing is written that loses more, if the original is better than bicubic "
+        help="largest loss of PSNR to the ground truth, where the original is better than bicubic "
         f"(default {DEFAULT_MAX_LOSS_DB:g})",
     )
     parser.add_argument(
@@ -48,16 +50,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=float,
         default=DEFAULT_MIN_KEPT,
         metavar="SHARE",
-        help="of the original's difference to bicubic; nothing is written that keeps less "
+        help="smallest share of the original's difference to bicubic that the result keeps "
         f"(default {DEFAULT_MIN_KEPT:g})",
     )
     parser.add_argument(
-        "--no-gate", action="store_true", help="write the result whatever it loses; the report has the verdicts"
+        "--no-gate", action="store_true", help="write the result even if it exceeds the limits, which are reported"
     )
     parser.add_argument(
-        "--steps", type=int, default=DEFAULT_STEPS, help=f"of training afterwards (default {DEFAULT_STEPS})"
+        "--steps", type=int, default=DEFAULT_STEPS, help=f"training steps after compression (default {DEFAULT_STEPS})"
     )
-    parser.add_argument("--seed", type=int, default=0, help="decides all that is drawn (default 0)")
+    parser.add_argument("--seed", type=int, default=0, help="random seed (default 0)")
     add_device_option(parser)
 
 

@@ -18,26 +18,26 @@ from .batch import LIST_HELP
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("lists", nargs="+", metavar="IN", help=f"a video file, or {LIST_HELP}")
     parser.add_argument(
-        "--operation", choices=OPERATIONS, default="enhance", help="what is done to each clip (default enhance)"
+        "--operation", choices=OPERATIONS, default="enhance", help="operation on each clip (default enhance)"
     )
     parser.add_argument(
         "--frames",
         type=positive_int,
         default=SAMPLE_FRAMES,
         metavar="N",
-        help=f"of one clip that are processed to measure the speed (default {SAMPLE_FRAMES})",
+        help=f"frames of one clip that are processed to measure the speed (default {SAMPLE_FRAMES})",
     )
     parser.add_argument(
         "--rows",
         metavar="FILE",
-        help="the network's speed on another machine, as `steadyscale bench --json` or bench/card.py wrote it there",
+        help="speed of the network on another machine, from `steadyscale bench --json` or bench/card.py",
     )
     parser.add_argument(
-        "--workers", type=positive_int, default=1, metavar="N", help="that process clips at a time (default 1)"
+        "--workers", type=positive_int, default=1, metavar="N", help="number of parallel workers (default 1)"
     )
     for name, about in (("core-hour", "an hour of a CPU core"), ("gpu-hour", "an hour of a GPU"), ("gb", "10^9 bytes")):
         parser.add_argument(
-            f"--price-{name}", type=non_negative_float, default=0.0, metavar="X", help=f"of {about} (default 0)"
+            f"--price-{name}", type=non_negative_float, default=0.0, metavar="X", help=f"price of {about} (default 0)"
         )
     add_device_option(parser)
     add_operation_options(parser, "enhance")

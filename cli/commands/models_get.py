@@ -9,8 +9,8 @@ from ..console import print_report
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("name", metavar="NAME")
-    parser.add_argument("--to", metavar="FOLDER", help="where to put it (default: the cache)")
+    parser.add_argument("name", metavar="NAME", help="a name from `steadyscale models list`")
+    parser.add_argument("--to", metavar="FOLDER", help="target folder (default: the cache)")
 
 
 def run(args: argparse.Namespace) -> None:

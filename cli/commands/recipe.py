@@ -30,19 +30,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="slurm|k8s",
         help="print a script for sbatch, or a manifest of Kubernetes Jobs",
     )
-    parser.add_argument("input", metavar="IN", help="a video file or URL, as the nodes of the cluster name it")
+    parser.add_argument("input", metavar="IN", help="a video file or URL, as named on the nodes of the cluster")
     parser.add_argument("output", metavar="OUT", help="a video file or URL, likewise")
-    parser.add_argument("--operation", choices=OPERATIONS, default="enhance", help="what is done (default enhance)")
     parser.add_argument(
-        "--shards", type=positive_int, default=8, metavar="N", help="tasks that compute at a time (default 8)"
+        "--operation", choices=OPERATIONS, default="enhance", help="operation on the clip (default enhance)"
     )
     parser.add_argument(
-        "--job", metavar="DIR", help="for the pieces, on a disk that all nodes share, or a URL (default OUT.job)"
+        "--shards", type=positive_int, default=8, metavar="N", help="number of parallel tasks (default 8)"
     )
     parser.add_argument(
-        "--cpus-per-task", type=positive_int, default=1, metavar="N", help="CPU cores for each task (default 1)"
+        "--job", metavar="DIR", help="job folder, on storage that all nodes share, or a URL (default OUT.job)"
     )
-    parser.add_argument("--gpus-per-task", type=positive_int, metavar="N", help="GPUs for each task (default: none)")
+    parser.add_argument(
+        "--cpus-per-task", type=positive_int, default=1, metavar="N", help="CPU cores per task (default 1)"
+    )
+    parser.add_argument("--gpus-per-task", type=positive_int, metavar="N", help="GPUs per task (default: none)")
     k8s = _KUBERNETES_OPTIONS
     parser.add_argument(
         "--image", metavar="NAME", help=f"k8s: the container, built with Containerfile (default {k8s['image']})"

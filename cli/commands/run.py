@@ -11,13 +11,17 @@ from ..progress import ProgressBars
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("workflow", metavar="WORKFLOW", help="a graph that ComfyUI's Export (API) wrote")
-    parser.add_argument("--server", required=True, metavar="URL", help="such as http://127.0.0.1:8188")
-    about = "change one input, repeatable; NODE is an id, or the class or title of one node; files here are uploaded"
+    parser.add_argument("workflow", metavar="WORKFLOW", help="a workflow from ComfyUI's Export (API)")
+    parser.add_argument(
+        "--server", required=True, metavar="URL", help="address of ComfyUI, such as http://127.0.0.1:8188"
+    )
+    about = "override one input; NODE is an id, a class or a title; local files are uploaded; repeatable"
     parser.add_argument("--set", action="append", default=[], metavar="NODE.INPUT=VALUE", help=about)
-    parser.add_argument("--output", default=".", metavar="FOLDER", help="where results go (default: here)")
-    parser.add_argument("--previews", action="store_true", help="fetch what preview nodes show, too")
-    longest = "seconds after which it is stopped (default 86400, a day)"
+    parser.add_argument(
+        "--output", default=".", metavar="FOLDER", help="folder for the results (default: the current one)"
+    )
+    parser.add_argument("--previews", action="store_true", help="also fetch the results of preview nodes")
+    longest = "seconds after which the run is stopped (default 86400, a day)"
     parser.add_argument("--timeout", type=positive_float, default=86400.0, metavar="S", help=longest)
     largest = "largest result to accept, in MB (default 68719, that is 64 GiB)"
     parser.add_argument("--max-mb", type=positive_float, metavar="MB", help=largest)

@@ -18,26 +18,27 @@ from ..stabilize_options import add_stabilize_options, stabilize_settings
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_fps_option(parser)
-    add_encoding_options(parser)
     add_stabilize_options(parser)
     _add_live_options(parser)
+    add_encoding_options(parser)
     add_io_options(parser)
     add_job_options(parser)
 
 
 def _add_live_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
+    group = parser.add_argument_group("live")
+    group.add_argument(
         "--live",
         action="store_true",
         help="stabilize frames as they arrive, in one pass and without audio: IN may also be - (stdin) or a capture "
-        "device such as /dev/video0, and OUT may be - (Y4M on stdout); Ctrl-C ends the clip",
+        "device such as /dev/video0, and OUT may be - (Y4M on stdout); Ctrl-C finishes the clip",
     )
-    parser.add_argument(
+    group.add_argument(
         "--lookahead",
         type=whole_number,
         default=LOOK_AHEAD,
         metavar="FRAMES",
-        help=f"with --live: the delay, in frames; more is steadier (default {LOOK_AHEAD})",
+        help=f"with --live: delay in frames; more is steadier (default {LOOK_AHEAD})",
     )
 
 

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("config", metavar="CONFIG", help="a TOML file; every setting has a default")
-    parser.add_argument("--set", action="append", default=[], metavar="A.B=C", help="change one setting, repeatable")
-    parser.add_argument("--resume", action="store_true", help="go on from the newest checkpoint of the run")
+    parser.add_argument("--set", action="append", default=[], metavar="A.B=C", help="override one setting; repeatable")
+    parser.add_argument("--resume", action="store_true", help="resume from the newest checkpoint of the run")
     parser.set_defaults(keeps=lambda _: True)
 
 

@@ -11,14 +11,16 @@ from ..console import print_report
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("output", metavar="OUT", help="a .safetensors file, for `steadyscale stabilize --smoother`")
-    parser.add_argument("--steps", type=positive_int, default=300, help="of each of its two networks (default 300)")
-    parser.add_argument("--seed", type=int, default=0, help="decides everything that is drawn (default 0)")
+    parser.add_argument(
+        "--steps", type=positive_int, default=300, help="training steps of each of the two networks (default 300)"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="random seed (default 0)")
     parser.add_argument(
         "--path",
         action="append",
         default=[],
         metavar="FILE",
-        help="a measured motion or trajectory (.json) to learn from as well as from synthetic paths; repeatable",
+        help="a measured motion or trajectory (.json) to train on beside synthetic paths; repeatable",
     )
 
 

@@ -15,11 +15,11 @@ from ..upscale_options import add_upscale_options, upscale_settings
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_fps_option(parser)
-    add_encoding_options(parser)
     add_upscale_options(parser)
+    add_inference_options(parser)
+    add_encoding_options(parser)
     add_io_options(parser)
     add_job_options(parser, is_stabilizing=False)
-    add_inference_options(parser)
 
 
 def run(args: argparse.Namespace) -> None:

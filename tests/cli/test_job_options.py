@@ -119,7 +119,7 @@ def test_a_join_gets_its_paths(command: str, calls):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ("--shard 0/2 --scale 3 --crf 30", "--crf, --scale: is in the plan already, which --shard reads"),
+        ("--shard 0/2 --scale 3 --crf 30", "--scale, --crf: is in the plan already, which --shard reads"),
         ("--join --segment-seconds 3", "--segment-seconds: is in the plan already, which --join reads"),
         ("--plan --resumable", "--resumable does all steps"),
         ("--plan --job=", "--plan is a step of a job; name its folder with --job"),
