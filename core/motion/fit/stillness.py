@@ -81,7 +81,8 @@ def block_displacements(first: GrayFrame, second: GrayFrame) -> tuple[Array, Arr
     column = np.rint(level.x + (width / 2 - 0.5)).astype(np.intp)
     row = np.rint(level.y + (height / 2 - 0.5)).astype(np.intp)
     moved = second.fine.layers.reshape(-1, 3)[row * width + column].T
-    luma, dx, dy = level.values
+    # In float32, rounding would leave the equations of a flat block without a solution.
+    luma, dx, dy = np.asarray(level.values, np.float64)
     columns = [(dx + moved[1]) / 2, (dy + moved[2]) / 2, luma - luma.mean(), np.ones_like(luma), moved[0] - luma]
     block = row * BLOCKS[0] // height * BLOCKS[1] + column * BLOCKS[1] // width
     count = BLOCKS[0] * BLOCKS[1]

@@ -12,7 +12,14 @@ from steadyscale.core import geometry
 from steadyscale.core.clip import ClipInfo, TensorClip
 from steadyscale.core.crop.border import Border, with_border_zoom
 from steadyscale.core.motion.fit.pose_graph import UNKNOWN, solve_pose_graph
-from steadyscale.core.motion.fit.stillness import MAX_BLOCK_STD, MIN_BLOCKS, block_displacements, is_small, is_still
+from steadyscale.core.motion.fit.stillness import (
+    BLOCKS,
+    MAX_BLOCK_STD,
+    MIN_BLOCKS,
+    block_displacements,
+    is_small,
+    is_still,
+)
 from steadyscale.core.motion.optical_flow.gray_frame import GrayFrame
 from steadyscale.core.path.motion import Motion
 from steadyscale.core.path.trajectory import MIN_CONFIDENCE
@@ -85,6 +92,16 @@ def test_blocks_measure_their_displacement():
     assert np.median(distance[std < 0.05]) == pytest.approx(0.2, rel=0.4), (
         "differences of pixels underestimate fine gradients"
     )
+
+
+@pytest.mark.filterwarnings("error")
+def test_flat_blocks_have_no_displacement():
+    frames = film([0.0, 0.2], noise=0.002)
+    flat = np.s_[..., :160]
+    frames[flat] = 0.7 + 1e-4 * torch.rand(frames[flat].shape, generator=torch.Generator().manual_seed(5))
+    _, std = block_displacements(*grays(frames))
+    std = std.reshape(BLOCKS)[:, : BLOCKS[1] // 2 - 1]
+    assert std.min() > 10 * MAX_BLOCK_STD  # not a number would fail as well
 
 
 def test_steps_are_small_if_all_corners_are():
