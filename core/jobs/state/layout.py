@@ -239,8 +239,9 @@ class JobFolder:
             for name in self._storage.names(MOTION):
                 self._storage.remove(name)
             if isinstance(self.path, Path):
-                for partial in self.path.glob(f"{PARTS}/.*.partial"):
-                    _remove_tree(partial)
+                for folder in (PARTS, CLAIMS):  # what killed processes left
+                    for partial in self.path.glob(f"{folder}/.*.partial"):
+                        _remove_tree(partial)
                 remove_job_files(self.path)
                 _remove_empty(self.path / PARTS, self.path / CLAIMS, self.path / MOTION)
             self._storage.remove(JOINED)

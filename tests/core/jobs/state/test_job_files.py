@@ -34,6 +34,7 @@ def test_all_files_of_a_job_are_removed_and_no_others(folder: Path):
         job.write(name, {})
     (folder / "parts" / f".00001.{TAG}.partial").mkdir()
     (folder / "motion" / f".00001.json.{TAG}.partial").touch()
+    (folder / "claims" / f".00001-1.json.{TAG}.partial").touch()
     job.remove()
     assert names(folder) == {"notes.txt"}
 
