@@ -34,8 +34,9 @@ from ...core.video.decode.packets import demux
 from ...core.video.decode.timestamps import TimeRange
 from ...core.video.decode.video_clip import VideoClip
 from ...core.video.encode.codecs import Encoding, container_for
+from ...core.video.encode.frame_converter import TransparencyError
 from ...core.video.encode.remux import AudioClip, remux
-from ...core.video.encode.writer import TransparencyError, write_video
+from ...core.video.encode.writer import write_video
 from ...core.video.format import stream_format
 from ...core.video.format.stream_format import NativeFrames
 from .._comfy.adapter import to_clip, with_progress
