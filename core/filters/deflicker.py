@@ -29,7 +29,7 @@ from ..motion.optical_flow.consistency import (
 )
 from ..motion.optical_flow.flow import FlowModel, luma
 from ..runtime.device.accelerator import Accelerator, accelerator_for
-from ..runtime.device.transfer import download, upload_array, with_cpu_fallback
+from ..runtime.device.transfer import Download, start_download, upload_array, with_cpu_fallback
 from ..runtime.optional_cv2 import optional_opencv
 from ..shots import are_unrelated, is_cut
 from ..upscaling.settings import DEFAULT_DEFLICKER_STRENGTH
@@ -83,26 +83,63 @@ def deflicker(
         return
     previous: _Previous | None = None
     done = 0
-    for chunk in frames:
-        _check_frames(chunk, done)
-        step = partial(_deflicker_chunk, previous=previous, first_frame=done, flow=flow, strength=strength, side=side)
+    for chunk, downloads in _downscale_ahead(frames, side):
+        step = partial(
+            _deflicker_chunk,
+            downloads=downloads, previous=previous, first_frame=done, flow=flow, strength=strength, side=side,
+        )  # fmt: skip
         result, previous = with_cpu_fallback(step, chunk)
         done += len(chunk)
         yield result
         del result
 
 
+def _downscale_ahead(frames: Iterator[Frames], side: int) -> Iterator[tuple[Frames, list[Download] | None]]:
+    """Yield each chunk with its reduced frames, of which the transfer to the CPU has begun.
+
+    On a device a chunk is yielded after the next one has been taken, so that the device computes that while the CPU
+    estimates motion. Chunks on the CPU have no transfers and are yielded at once.
+    """
+    ahead: list[tuple[Frames, list[Download] | None]] = []
+    done = 0
+    for chunk in frames:
+        _check_frames(chunk, done)
+        done += len(chunk)
+        downloads: list[Download] | None = None
+        if chunk.device.type != "cpu":
+            downloads = with_cpu_fallback(partial(_start_chunk, side=side), chunk)
+        ahead.append((chunk, downloads))
+        del chunk  # Frames are large: nothing here refers to one that the consumer has.
+        while len(ahead) > (downloads is not None):
+            yield ahead.pop(0)
+    yield from ahead
+
+
+def _start_chunk(chunk: Frames, *, side: int) -> list[Download] | None:
+    """Start to transfer the reduced frames; None where memory of the device ran out."""
+    return None if chunk.device.type == "cpu" else [_start_downscaling(frame, side) for frame in chunk]
+
+
 def _deflicker_chunk(
-    chunk: Frames, *, previous: _Previous | None, first_frame: int, flow: FlowModel, strength: float, side: int
+    chunk: Frames,
+    *,
+    downloads: list[Download] | None,
+    previous: _Previous | None,
+    first_frame: int,
+    flow: FlowModel,
+    strength: float,
+    side: int,
 ) -> tuple[Frames, _Previous | None]:
     """The result for a chunk, on its device, and what the next one needs."""
     accelerator = accelerator_for(chunk.device)
     result = torch.empty(chunk.shape, device=chunk.device)
-    for number, (frame, target) in enumerate(zip(chunk, result, strict=True), first_frame):
+    for index, (frame, target) in enumerate(zip(chunk, result, strict=True)):
         target.copy_(frame)
-        small = None if accelerator.is_cpu else _downscale(target, side, number, accelerator)
+        small = None if downloads is None else downloads[index]
+        if small is None and not accelerator.is_cpu:
+            small = _start_downscaling(target, side)
         # On another device, equal reduced frames are taken for equal frames: the frame itself stays there.
-        checksum = crc32((target if small is None else small).numpy().data)
+        checksum = crc32((target if small is None else small.wait()[0]).numpy().data)
         if previous is not None and previous.output.shape != target.shape:
             previous = None
         if previous is not None:
@@ -110,11 +147,12 @@ def _deflicker_chunk(
         if previous is not None and previous.checksum == checksum:
             target.copy_(previous.output)
         else:
-            small = _downscale(target, side, number, accelerator) if small is None else small
-            alignment = None if previous is None else _align_previous(previous, small, flow)
+            small = small or _start_downscaling(target, side)
+            _check_finite(small.wait()[0], first_frame + index)
+            alignment = None if previous is None else _align_previous(previous, small.wait()[0], flow)
             if previous is not None and alignment is not None:
                 _blend(target, previous.output, alignment, MAX_BLEND_WEIGHT * strength, accelerator)
-                small = _downscale(target, side, number, accelerator)
+                small = _start_downscaling(target, side)
             previous = _Previous(target.clone(), small, checksum)  # a copy: the consumer may change the result
     return (result.to(chunk.dtype) if accelerator.is_cpu else result), previous
 
@@ -123,7 +161,7 @@ class _Previous(NamedTuple):
     """The last result, and the checksum of the frame that it was computed from."""
 
     output: Tensor  # (C, H, W)
-    small: Tensor  # (1, C, h, w) on the CPU, see _downscale
+    small: Download  # of the output, see _start_downscaling
     checksum: int
 
 
@@ -143,21 +181,24 @@ def _check_frames(chunk: Frames, frame_offset: int) -> None:
         )
 
 
-def _downscale(frame: Tensor, side: int, frame_number: int, accelerator: Accelerator) -> Tensor:
-    """Reduce a frame for motion estimation.
+def _check_finite(small: Tensor, frame_number: int) -> None:
+    if not all_finite(small):
+        raise ClipError(f"frame {frame_number} (counted from 0) has values that are not finite; they would spread")
 
-    (3 or 4, H, W) on any device -> (1, 3 or 4, h, w) on the CPU.
-    The longer side is at most `side` pixels; colors are premultiplied. Raises ClipError for values that are not finite.
+
+def _start_downscaling(frame: Tensor, side: int) -> Download:
+    """Reduce a frame for motion estimation, and start to transfer it to the CPU.
+
+    (3 or 4, H, W) on any device -> (1, 3 or 4, h, w), float32. The longer side is at most `side` pixels; colors are
+    premultiplied.
     """
+    frame = frame.float()
     if len(frame) == 4:
         frame = torch.cat([frame[:3] * frame[3:], frame[3:]])
     small = ClipInfo(frame.shape[2], frame.shape[1], Fraction(1)).fit_within(side)
     size = (small.height, small.width)
-    result = F.interpolate(frame[None], size, mode="bilinear", antialias=True, align_corners=False)
-    result = download(result, accelerator)
-    if not all_finite(result):
-        raise ClipError(f"frame {frame_number} (counted from 0) has values that are not finite; they would spread")
-    return result
+    small_frame = F.interpolate(frame[None], size, mode="bilinear", antialias=True, align_corners=False)
+    return start_download(small_frame, accelerator_for(frame.device))
 
 
 def _align_previous(previous: _Previous, small: Tensor, flow: FlowModel) -> _Alignment | None:
@@ -165,14 +206,15 @@ def _align_previous(previous: _Previous, small: Tensor, flow: FlowModel) -> _Ali
 
     Returns None after a cut, or if nearly nothing of it fits.
     """
-    coarse = (F.avg_pool2d(f, EXPOSURE_BLOCK, ceil_mode=True) for f in (previous.small, small))
+    (last,) = previous.small.wait()
+    coarse = (F.avg_pool2d(f, EXPOSURE_BLOCK, ceil_mode=True) for f in (last, small))
     # With equal exposure, because optical flow takes a change of light for motion.
-    before = _apply_log_gain(previous.small, _estimate_log_gain(*coarse))
+    before = _apply_log_gain(last, _estimate_log_gain(*coarse))
     forward, backward = flow(small[:, :3], before[:, :3]), flow(before[:, :3], small[:, :3])
     if is_cut(luma(small)[0, 0].numpy(), luma(before)[0, 0].numpy(), forward[0].numpy()):
         return None
     confidence = forward_backward_confidence(forward, backward)
-    warped = backward_warp(previous.small, forward)
+    warped = backward_warp(last, forward)
     is_inconsistent = float(confidence.mean()) < MAX_UNRELATED_CONSISTENCY
     if is_inconsistent and are_unrelated(luma(small)[0, 0].numpy(), luma(warped)[0, 0].numpy()):
         return None

@@ -48,17 +48,6 @@ def with_cpu_fallback(function: Callable[[Tensor], Result], frames: Tensor) -> R
     return function(frames.cpu().float())
 
 
-def download(tensor: Tensor, accelerator: Accelerator) -> Tensor:
-    """Copy a tensor to the CPU through pinned memory, and wait for it."""
-    if accelerator.is_cpu:
-        return tensor
-    with torch.inference_mode(False), torch.no_grad():
-        pinned = accelerator.empty_pinned(*tensor.shape, dtype=tensor.dtype)
-        pinned.copy_(tensor.detach(), non_blocking=pinned.is_pinned())
-    wait_for(accelerator.record_event())
-    return pinned
-
-
 class _PinnedRing:
     """Pinned buffers that are used in turn."""
 
@@ -118,7 +107,7 @@ class Download:
     def wait(self) -> list[Tensor]:
         """The tensors in pinned memory.
 
-        The third download that is started after this one overwrites them.
+        Of a DownloadRing, the third download that is started after this one overwrites them.
         """
         if self._sources:
             wait_for(self._event)
@@ -146,6 +135,24 @@ class DownloadRing:
                 target.copy_(tensor.detach(), non_blocking=target.is_pinned())
             event = self._accelerator.record_event()
         return Download(tensors, targets, event)
+
+
+def start_download(tensor: Tensor, accelerator: Accelerator) -> Download:
+    """Start to copy a tensor from a device to pinned memory of its own.
+
+    A tensor on the CPU is not copied.
+    """
+    if accelerator.is_cpu:
+        return Download((), [tensor], None)
+    with torch.inference_mode(False), torch.no_grad():
+        pinned = accelerator.empty_pinned(*tensor.shape, dtype=tensor.dtype)
+        pinned.copy_(tensor.detach(), non_blocking=pinned.is_pinned())
+    return Download([tensor], [pinned], accelerator.record_event())
+
+
+def download(tensor: Tensor, accelerator: Accelerator) -> Tensor:
+    """Copy a tensor to the CPU through pinned memory, and wait for it."""
+    return start_download(tensor, accelerator).wait()[0]
 
 
 class DelayedNumber:

@@ -62,6 +62,35 @@ def test_deflickering_gives_the_frames_of_the_cpu(gpu, frames):
     assert used.pageable_bytes == frames.numel() * 4 * 2, "what this test transfers"
 
 
+@pytest.mark.parametrize(("device", "ahead"), [("cpu", 0), (DEVICE, 1)])
+def test_a_device_is_given_the_next_frame_before_the_motion_of_one_is_estimated(gpu, frames, device, ahead):
+    taken, at_flow = 0, []
+
+    def stream():
+        nonlocal taken
+        for frame in frames.to(device).split(1):
+            taken += 1
+            yield frame
+
+    def flow(first, second):
+        at_flow.append(taken)
+        return torch.zeros(1, 2, *first.shape[2:])
+
+    results = [f.cpu() for f in deflicker(stream(), flow, 0.7)]
+    assert len(results) == 6
+    # There and back for each frame but the first.
+    assert at_flow == [min(6, number + ahead) for number in range(2, 7) for _ in range(2)]
+
+
+def test_deflickering_waits_at_most_twice_per_frame_for_the_device(gpu, frames):
+    on_device, flow = frames.to(DEVICE), flow_model(FlowMethod.FARNEBACK)
+    before = gpu.read_counters()
+    count = sum(len(chunk) for chunk in deflicker(iter(on_device.split(1)), flow, 0.7))
+    used = gpu.read_counters() - before
+    assert count == 6
+    assert used.synchronizations <= 2 * count, "of the reduced frame and of the reduced last result"
+
+
 @pytest.mark.parametrize("border", [Border.MIRROR, Border.WRAP, Border.EDGE, Border.BLACK])
 def test_warping_gives_the_frames_of_the_cpu(gpu, frames, correction, border):
     results, expected = run_warp(frames, correction, border, DEVICE), run_warp(frames, correction, border)
