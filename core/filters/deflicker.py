@@ -95,7 +95,7 @@ def deflicker(
 
 
 def _downscale_ahead(frames: Iterator[Frames], side: int) -> Iterator[tuple[Frames, list[Download] | None]]:
-    """Yield each chunk with its reduced frames, of which the transfer to the CPU has begun.
+    """Yield each chunk, and its reduced frames on their way to the CPU.
 
     On a device a chunk is yielded after the next one has been taken, so that the device computes that while the CPU
     estimates motion. Chunks on the CPU have no transfers and are yielded at once.
