@@ -36,6 +36,9 @@ Array = NDArray[np.float64]
 MAX_OFFSET = 1.0  # seconds between the clocks of gyroscope and frames
 MIN_STEPS = 30  # fewer do not tell which axis is which
 MIN_CORRELATION = 0.5  # over all axes, weighted by their motion; noise alone correlates by 0.2
+MIN_OVERLAP = 0.5  # of the steps, between the first and the last sample
+NO_OVERLAP = -1.0  # in place of a correlation
+MIN_LEVEL_COVERAGE = 0.98  # of the frames; with less, gravity would be held for long at the ends
 MAX_SCALE_ERROR = 0.25  # of the roll, and with a lens of the other axes: they need no focal length
 EXACT_PIXELS = 0.3  # deviation of the frames from the gyroscope: below, their motion is the more exact of the two
 MAX_SIGMAS = 5.0  # of that deviation; a step beyond is taken from the gyroscope
@@ -120,7 +123,8 @@ def fuse_gyro(motion: Motion, gyro: Gyro | str) -> Motion:
 
     gyro: its samples, or the reason why there are none, in words. `telemetry` of the result says what was done. Cuts
     are those of the frames. Where their motion agrees closely with the gyroscope, only its outliers are replaced; else
-    all steps are. `level` of the result is that of gravity, where an accelerometer shows it.
+    all steps are. Steps outside of the samples stay. `level` of the result is that of gravity, where an accelerometer
+    shows it.
     """
     if isinstance(gyro, str):
         return replace(motion, telemetry=f"off: {gyro}")
@@ -132,13 +136,17 @@ def fuse_gyro(motion: Motion, gyro: Gyro | str) -> Motion:
     times = motion.frame_times / float(motion.info.fps)
     seen, weights = _turns_of_views(views, camera, motion)
     match = _match(seen, weights, reliable, times, gyro)
+    if match.correlation == NO_OVERLAP:
+        return replace(motion, telemetry=f"off: its samples cover less than {MIN_OVERLAP:.0%} of the frames")
     if match.correlation < MIN_CORRELATION:
         return replace(motion, telemetry=f"off: it correlates with the frames by {match.correlation:.2f}")
     turns = _integrate(gyro, times + match.offset) @ match.axes.T
-    tilt = fit_slope(turns[reliable, :2].ravel(), seen[reliable, :2].ravel()).value
-    roll = fit_slope(turns[reliable, 2], seen[reliable, 2]).value
+    covered = _covers(gyro, times + match.offset)
+    known = reliable & covered
+    tilt = fit_slope(turns[known, :2].ravel(), seen[known, :2].ravel()).value
+    roll = fit_slope(turns[known, 2], seen[known, 2]).value
     focal = camera.focal if camera is not None else tilt
-    moves_roll = np.square(turns[reliable, 2]).mean() > 0.1 * np.square(turns[reliable]).sum(axis=1).mean()
+    moves_roll = np.square(turns[known, 2]).mean() > 0.1 * np.square(turns[known]).sum(axis=1).mean()
     errors = [abs(roll - 1)] * bool(moves_roll) + [abs(tilt - 1)] * (camera is not None)
     if focal <= 0 or max(errors, default=0) > MAX_SCALE_ERROR:
         return replace(motion, telemetry=f"off: its turns are {roll:.2f} times those of the frames")
@@ -146,26 +154,32 @@ def fuse_gyro(motion: Motion, gyro: Gyro | str) -> Motion:
     pixels = np.array([focal if camera is not None else 1.0] * 2 + [weights[2] ** 0.5])
     expected = turns * (np.ones(3) if camera is not None else np.array([tilt, tilt, 1.0]))
     deviation = np.linalg.norm((seen - expected) * pixels, axis=1)
-    typical = 1.48 * float(np.median(deviation[reliable]))
+    typical = 1.48 * float(np.median(deviation[known]))
     is_better = ~reliable | (deviation > MAX_SIGMAS * max(typical, EXACT_PIXELS / 3))
     if typical > EXACT_PIXELS * motion.info.width / 480:
         is_better[:] = True
+    is_better &= covered
     is_better[[shot.start for shot in motion.shots]] = False
     of_gyro = _with_shutter(geometry.normalize(geometry.inverse(predicted)), motion)
     steps = np.where(is_better[:, None, None], of_gyro, motion.steps)
     confidence = np.where(is_better, 1.0, motion.confidence)
+    residuals = motion.residuals
+    if residuals is not None:  # those of replaced steps do not belong to the new ones
+        residuals = np.where(is_better[:, None, None, None], np.float32(0), residuals)
     text = f"gyroscope at {1000 * match.offset:+.0f} ms for {is_better.sum() / max(1, len(steps) - 1):.0%} of the steps"
-    level = _find_level(gyro, match, turns, times)
+    level = _find_level(gyro, match, turns, times, covered)
     text += f" (no level: {level})" if isinstance(level, str) else ", level by gravity"
     log.info("%s, correlation %.2f, focal length %.0f px", text, match.correlation, focal)
     level = None if isinstance(level, str) else level
-    return replace(motion, steps=steps, confidence=confidence, telemetry=text, level=level)
+    return replace(motion, steps=steps, confidence=confidence, residuals=residuals, telemetry=text, level=level)
 
 
-def _find_level(gyro: Gyro, match: _Match, turns: Array, times: Array) -> Array | str:
+def _find_level(gyro: Gyro, match: _Match, turns: Array, times: Array, covered: NDArray[np.bool_]) -> Array | str:
     """The roll of each frame from level, see `gravity_rolls`, or why it is not known."""
     if gyro.accelerations is None:
         return "the file holds no accelerometer"
+    if covered.mean() < MIN_LEVEL_COVERAGE:
+        return f"the samples cover {covered.mean():.0%} of the frames"
     if (match.by_axis > MIN_CORRELATION).sum() < 2:  # two axes give the third
         return "the camera turned about one axis only, which does not show how its sensor lies"
     at_frames: list[Array] = [np.interp(times + match.offset, gyro.times, column) for column in _per_frame(gyro, times)]
@@ -228,12 +242,17 @@ def _integrate(gyro: Gyro, times: Array) -> Array:
     return np.diff(np.stack(columns, axis=-1), axis=0, prepend=[[column[0] for column in columns]])
 
 
+def _covers(gyro: Gyro, times: Array) -> NDArray[np.bool_]:
+    """(N,): whether there are samples from the frame before to each frame."""
+    return (np.concatenate([times[:1], times[:-1]]) >= gyro.times[0]) & (times <= gyro.times[-1])
+
+
 def _match(seen: Array, weights: Array, reliable: NDArray[np.bool_], times: Array, gyro: Gyro) -> _Match:
     """Find the offset and the axes with the highest correlation, from coarse to fine."""
     step = float(np.median(np.diff(times))) / 2
     power = weights * seen[reliable].var(axis=0)
     share = power / max(float(power.sum()), 1e-12)
-    best = _Match(-1.0, 0.0, np.eye(3), np.zeros(3))
+    best = _Match(NO_OVERLAP, 0.0, np.eye(3), np.zeros(3))
     for offset in np.arange(-MAX_OFFSET, MAX_OFFSET + step, step):
         best = max(best, _correlate(seen, share, reliable, times, gyro, float(offset)), key=lambda m: m.correlation)
     for fine in (step / 4, step / 16):
@@ -246,7 +265,10 @@ def _match(seen: Array, weights: Array, reliable: NDArray[np.bool_], times: Arra
 def _correlate(
     seen: Array, share: Array, reliable: NDArray[np.bool_], times: Array, gyro: Gyro, offset: float
 ) -> _Match:
-    a, b = (values[reliable] - values[reliable].mean(axis=0) for values in (seen, _integrate(gyro, times + offset)))
+    known = reliable & _covers(gyro, times + offset)
+    if known.sum() < max(MIN_STEPS, MIN_OVERLAP * reliable.sum()):
+        return _Match(NO_OVERLAP, offset, np.eye(3), np.zeros(3))
+    a, b = (values[known] - values[known].mean(axis=0) for values in (seen, _integrate(gyro, times + offset)))
     norms = np.linalg.norm(a, axis=0)[:, None] * np.linalg.norm(b, axis=0)
     correlations = (a.T @ b) / np.maximum(norms, 1e-12)
     table = correlations * share[:, None]

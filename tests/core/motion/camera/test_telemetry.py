@@ -1,4 +1,5 @@
 import sys
+from dataclasses import replace
 from fractions import Fraction
 from types import SimpleNamespace
 
@@ -82,6 +83,31 @@ def test_only_outliers_of_exact_steps_are_replaced(truth):
     assert corner_error(steps, truth)[40] > 5 > 0.3 > corner_error(fused.steps, truth)[40]
     others = np.arange(COUNT) != 40
     assert np.array_equal(fused.steps[others], steps[others])
+
+
+@pytest.mark.parametrize("kept", [slice(0, 600), slice(400, None)], ids=["ends early", "begins late"])
+def test_steps_without_samples_stay(truth, kept):
+    full = gyro_of_path()
+    gyro = Gyro(full.times[kept], full.rates[kept])
+    measured = motion_with(noisy(truth, 0.8))
+    fused = fuse_gyro(measured, gyro)
+    times = np.arange(COUNT) / 25
+    has_samples = (times - 1 / 25 >= gyro.times[0]) & (times <= gyro.times[-1])
+    assert 0.5 < has_samples.mean() < 0.8
+    assert np.array_equal(fused.steps[~has_samples], measured.steps[~has_samples])
+    before, after = (np.median(corner_error(m.steps, truth)[has_samples]) for m in (measured, fused))
+    assert after < 0.4 * before
+    few = gyro._replace(times=full.times[:200], rates=full.rates[:200])  # all before the clip
+    assert fuse_gyro(measured, few).telemetry == "off: its samples cover less than 50% of the frames"
+
+
+def test_the_residuals_of_replaced_steps_are_cleared(truth):
+    steps = truth.copy()
+    steps[40] = geometry.matrices_from_parameters(np.array([9.0, -7, 0.02, 0]))
+    residuals = np.full((COUNT, 2, 3, 2), 5, np.float32)
+    fused = fuse_gyro(replace(motion_with(steps), residuals=residuals), gyro_of_path())
+    assert fused.residuals is not None
+    assert [*np.flatnonzero((fused.residuals == 0).all(axis=(1, 2, 3)))] == [40]
 
 
 def test_steps_that_could_not_be_measured_are_those_of_the_gyroscope(truth):
