@@ -26,6 +26,7 @@ from .rolling_shutter import RowHomographies, rectify_steps
 AnyFloat = TypeVar("AnyFloat", np.float32, np.float64)
 
 MIN_CONFIDENCE = 0.2  # steps with less are interpolated from their neighbors
+FADE_SECONDS = 0.5  # in which the speed of the nearest reliable step falls to 1/e at the ends of a shot
 
 
 @dataclass(frozen=True)
@@ -147,7 +148,8 @@ class Correction:
         if self.shot_bars is not None:
             return self.join_by_bars([part.resized(width, height) for part in self.split_by_bars()])
         full = self.frame_info
-        if abs(width * full.height - height * full.width) > width + height:  # more than a pixel's rounding
+        # More than the rounding of a pixel in either size: the smaller one may be the result of rounding as well.
+        if abs(width * full.height - height * full.width) > max(width + height, full.width + full.height):
             raise ClipError(
                 f"the correction was measured on frames of {full.width}x{full.height}, and "
                 f"{width}x{height} is another shape: warp before cropping, or measure the cropped frames"
@@ -259,7 +261,8 @@ def is_reliable(confidence: NDArray[np.float64] | float, steps: geometry.Matrice
 def interpolate_low_confidence(motion: Motion) -> geometry.Tangents:
     """Return the tangents (N, 8) of the steps, with unreliable ones interpolated.
 
-    The speed is interpolated, linearly in time, within each shot.
+    The speed is interpolated, linearly in time, within each shot. Before the first and after the last reliable step of
+    a shot it fades: a single step may be wrong, and repeated for seconds it would carry the path away.
     """
     reliable = is_reliable(motion.confidence, motion.steps)
     tangents = geometry.to_tangents(np.where(reliable[:, None, None], motion.steps, np.eye(3)))
@@ -273,5 +276,7 @@ def interpolate_low_confidence(motion: Motion) -> geometry.Tangents:
             middles = times - steps / 2
             positions = middles[good if len(good) else index[:1]]
             interpolated = np.stack([np.interp(middles[weak], positions, column) for column in speeds.T], axis=-1)
+            beyond = np.abs(middles[weak] - np.clip(middles[weak], positions[0], positions[-1]))  # frames
+            interpolated *= np.exp(-beyond / (FADE_SECONDS * float(motion.info.fps)))[:, None]
             tangents[weak] = interpolated * steps[weak, None]
     return tangents

@@ -8,7 +8,7 @@ from steadyscale.core import geometry
 from steadyscale.core.clip import ClipError, ClipInfo
 from steadyscale.core.motion.camera.readout_time import estimate_readout
 from steadyscale.core.path.motion import Motion
-from steadyscale.core.path.trajectory import Trajectory, correction, inverse
+from steadyscale.core.path.trajectory import Correction, Trajectory, correction, inverse
 from steadyscale.core.smoothing.smooth import smooth
 
 INFO = ClipInfo(640, 360, Fraction(25), 40)
@@ -63,6 +63,20 @@ def test_low_confidence_step_is_interpolated_over_time():
     assert np.allclose(Trajectory.of(motion).path, path - path[0], atol=1e-9)
 
 
+@pytest.mark.parametrize("weak", [slice(1, 40), slice(60, 100)], ids=["start", "end"])
+def test_the_speed_fades_where_no_step_is_reliable_to_the_end_of_a_shot(weak):
+    path = np.outer(np.arange(100.0), [3.0, 1.0, 0, 0])
+    motion = motion_along(path)
+    motion.confidence[weak] = 0.05
+    moves = np.diff(Trajectory.of(motion).path[:, 0])
+    numbers = np.arange(1, 100)
+    nearest = 40 if weak.start == 1 else 59
+    is_weak = (numbers >= weak.start) & (numbers < weak.stop)
+    fps = float(motion.info.fps)
+    expected = np.where(is_weak, 3 * np.exp(-np.abs(numbers - nearest) / (0.5 * fps)), 3)
+    assert moves == pytest.approx(expected, abs=1e-6)
+
+
 def test_shot_without_reliable_steps_is_static():
     motion = motion_along(make_shake_path(5), confidence=np.array([0.0, 0.01, 0.01, 0.01, 0.01]))
     assert np.allclose(Trajectory.of(motion).path, 0)
@@ -75,6 +89,15 @@ def test_correction_scales_with_the_clip():
     assert (fix.scaled(4).info.width, fix.scaled(4).info.height) == (2560, 1440)
     with pytest.raises(ClipError, match="another shape"):
         fix.resized(640, 640)
+
+
+@pytest.mark.parametrize("size", [(1920, 804), (1920, 1036), (1998, 1080), (4096, 1716)])
+def test_a_correction_is_resized_to_the_reduced_frames_of_every_size(size):
+    info = ClipInfo(*size, Fraction(25), 4)
+    fix = Correction(np.tile(np.eye(3), (4, 1, 1)), [slice(0, 4)], info)
+    for side in (480, 333):
+        small = info.fit_within(side)
+        assert fix.resized(*small.size).info.size == small.size
 
 
 def test_correction_contains_the_poses():
