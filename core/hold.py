@@ -91,6 +91,10 @@ class RegionMask:
     masks: Tensor
     frame: int = 0
 
+    def __post_init__(self) -> None:
+        if self.frame < 0:
+            raise ClipError(f"the region is that of frame {self.frame}; frames are counted from 0")
+
     def check(self, count: int) -> None:
         """Raise ClipError for masks that do not suit a clip of so many frames."""
         if self.masks.ndim != 3 or len(self.masks) not in (1, count):

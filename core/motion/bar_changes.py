@@ -24,12 +24,13 @@ from .estimate import luma_frames
 CUT_FRAMES = 1  # at both ends of a shot, which may show something of the next one
 
 
-def have_bars_changed(motion: Motion) -> bool:
-    """Return whether some shots have bars that others do not have.
+def have_bars_changed(motion: Motion, known: Bars | None = None) -> bool:
+    """Return whether some shots have bars that others, or the known bars, do not have.
 
     Bars of at least a ninth of the height above and below, or a sixteenth of the width on both sides. A dark shot says
-    nothing.
+    nothing. known: those that all of the first frames have.
     """
+    bars = known or NO_BARS
     kinds: set[tuple[bool, bool]] = set()
     for shot in motion.shots:
         if motion.dark_sides is None or shot.stop - shot.start < MIN_FRAMES + 2 * CUT_FRAMES:
@@ -37,7 +38,8 @@ def have_bars_changed(motion: Motion) -> bool:
         dark: NDArray[np.bool_] = np.all(motion.dark_sides[shot.start + CUT_FRAMES : shot.stop - CUT_FRAMES], axis=0)
         if not dark.all():
             kinds.add((bool(dark[0] and dark[2]), bool(dark[1] and dark[3])))
-    return len(kinds) > 1
+    are_new = any((columns and not bars.left) or (rows and not bars.top) for columns, rows in kinds)
+    return are_new or len(kinds) > 1
 
 
 class _Shot(NamedTuple):

@@ -25,7 +25,7 @@ from ..lens_view import LensView, ViewClip, to_homographies, to_rotations, view_
 from ..optical_flow.gray_frame import GrayFrame, Masks, mask_of
 from .background import Background, PlaneBackground, RayBackground
 from .layers import Layer, find_layers
-from .subject import SubjectTracker
+from .subject import SubjectTracker, UntrackableError
 
 MIN_SHARE = 0.05  # of a shot's points that a layer has on average; smaller ones are details
 SAME_SHAKE = 0.1  # logarithm of the ratio of the shake of two layers that cannot be distinguished
@@ -172,20 +172,30 @@ def _hold_region(clip: Clip, motion: Motion, region: Region | RegionMask, streng
 def _track_masks(
     clip: Clip, shots: Sequence[slice], background: Background, region: RegionMask, side: int, positions: Array
 ) -> None:
-    """Track a subject with a mask for each frame."""
+    """Track a subject with a mask for each frame.
+
+    Tracking begins in the first frame of a shot in which the subject shows enough: it may enter the frame slowly.
+    """
     tracker, starts = None, {shot.start for shot in shots}
+    failure: UntrackableError | None = None
     for number, plane in enumerate(prefetch(luma_frames(clip, side), name="decode")):
         frame, mask = GrayFrame.of(plane), _region_mask(region.masks[number], *plane.shape[-2:])
         if number in starts:
             tracker = None
         if tracker is None:
             if mask.any():
-                tracker = SubjectTracker(frame, mask, is_box=False)
-                positions[number] = tracker.subject.center
+                try:
+                    tracker = SubjectTracker(frame, mask, is_box=False)
+                except UntrackableError as error:
+                    failure = error
+                else:
+                    positions[number] = tracker.subject.center
             continue
         center = tracker.step(frame, partial(background.move, number), mask)
         if center is not None:
             positions[number] = center
+    if failure is not None and np.isnan(positions).all():
+        raise failure
 
 
 def _track_both_ways(

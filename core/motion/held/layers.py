@@ -221,6 +221,8 @@ def select_points(cv2: ModuleType, frame: GrayFrame, known: Array) -> Array:
     half, side = frame.half, CELL_PIXELS // 2
     texture = texture_of(cv2, frame)
     rows, columns = (n // side for n in half.plane.shape)
+    if not rows * columns:
+        return np.empty((0, 2))
     cells = texture[: rows * side, : columns * side].reshape(rows, side, columns, side)
     cells = cells.transpose(0, 2, 1, 3).reshape(rows, columns, -1)
     best, strength = cells.argmax(axis=-1), cells.max(axis=-1)

@@ -42,6 +42,10 @@ BackgroundMove: TypeAlias = Callable[[Array], Array]
 """Moves points (P, 2) of the background to the next frame, in pixels of the frames from their center."""
 
 
+class UntrackableError(ClipError):
+    """A region is too small or shows too little to be tracked."""
+
+
 @dataclass
 class Subject:
     """Where the subject is.
@@ -57,7 +61,7 @@ class SubjectTracker:
     """Tracks a subject from frame to frame, forwards or backwards in time.
 
     The first frame is given with a mask (h, w) of the subject; is_box: whether the mask is a box that also contains
-    background. Raises ClipError without OpenCV, and for a region without texture.
+    background. Raises ClipError without OpenCV, and UntrackableError for an empty region or one without texture.
     """
 
     def __init__(self, frame: GrayFrame, mask: NDArray[np.bool_], is_box: bool) -> None:
@@ -65,6 +69,8 @@ class SubjectTracker:
         if cv2 is None:
             raise ClipError("tracking a region needs OpenCV: install one of its distributions "
                             "(pip install opencv-python-headless), or hold the background")  # fmt: skip
+        if not mask.any():
+            raise UntrackableError("the region is smaller than a pixel of the measured frames: choose a larger one")
         self._cv2: ModuleType = cv2
         self._is_box = is_box
         self._size = frame.plane.shape
@@ -79,7 +85,7 @@ class SubjectTracker:
         self._patch = self._view(frame, self.subject)
         self._replenish(frame, mask)
         if len(self._points) < MIN_POINTS:
-            raise ClipError("the region shows too little to be tracked: choose one with corners or texture")
+            raise UntrackableError("the region shows too little to be tracked: choose one with corners or texture")
 
     def step(self, frame: GrayFrame, camera: BackgroundMove, mask: NDArray[np.bool_] | None = None) -> Array | None:
         """Follow the subject into the next frame.

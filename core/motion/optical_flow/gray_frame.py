@@ -157,7 +157,8 @@ def _gradient_level(gray: GrayFrame, cell: int) -> GradientLevel:
     height, width = blurred.shape
     rows, columns = height // cell, width // cell
     power = (dx * dx + dy * dy)[: rows * cell, : columns * cell]
-    best = power.reshape(rows, cell, columns, cell).transpose(0, 2, 1, 3).reshape(rows, columns, -1).argmax(axis=-1)
+    best = power.reshape(rows, cell, columns, cell).transpose(0, 2, 1, 3).reshape(rows, columns, cell * cell)
+    best = best.argmax(axis=-1)
     row = (np.arange(rows, dtype=np.int_)[:, None] * cell + best // cell).ravel()
     column = (np.arange(columns, dtype=np.int_) * cell + best % cell).ravel()
     if gray.ignore_mask is not None:

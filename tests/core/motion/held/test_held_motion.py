@@ -199,6 +199,24 @@ def test_masks_of_one_or_of_all_frames(subject_frames, far_poses, positions):
         assert np.abs(centers_along(held, positions[0]) - positions).max() < 0.35
 
 
+def test_a_subject_that_enters_the_frame_is_held_once_it_shows_enough(subject_frames, far_poses, positions):
+    masks = subject_masks(positions).float()
+    for number in range(4):
+        columns = np.flatnonzero(masks[number].any(dim=0).numpy())
+        masks[number, :, columns[0] + 1 :] = 0  # one column is seen
+    held = hold_motion(clip_of(subject_frames), camera_motion(far_poses), Hold.REGION, region=RegionMask(masks))
+    assert np.abs(centers_along(held, positions[0])[5:] - positions[5:]).max() < 6
+    assert held.held is not None
+    assert (held.held[5:] == 1).all()
+    with pytest.raises(ClipError, match="too little"):
+        hold_motion(
+            clip_of(subject_frames),
+            camera_motion(far_poses),
+            Hold.REGION,
+            region=RegionMask(masks[:1].repeat(24, 1, 1)),
+        )
+
+
 def test_a_short_occlusion_is_bridged(subject_frames, far_poses, positions):
     """A post as wide as the subject hides it for some frames."""
     frames = subject_frames.clone()
@@ -255,12 +273,18 @@ def test_auto_is_the_motion_itself(two_planes, far_poses):
         (RegionMask(torch.ones(3, 8, 8)), "one mask"),
         (RegionMask(torch.zeros(1, 8, 8)), "paint the subject white"),
         (RegionMask(torch.ones(1, 8, 8), frame=24), "the clip has frames 0 to 23"),
+        (RegionMask(torch.nn.functional.one_hot(torch.tensor([[9] * 300]), 1000).float()), "smaller than a pixel"),
         (None, "give the region"),
     ],
 )
 def test_regions_that_are_none(subject_frames, far_poses, region, message):
     with pytest.raises(ClipError, match=message):
         hold_motion(clip_of(subject_frames), camera_motion(far_poses), Hold.REGION, region=region)
+
+
+def test_a_mask_of_a_negative_frame_is_refused():
+    with pytest.raises(ClipError, match="frame -1; frames are counted from 0"):
+        RegionMask(torch.ones(1, 8, 8), -1)
 
 
 def test_a_flat_region_is_refused(far_poses):
