@@ -133,7 +133,7 @@ def report_stabilization(
     return StabilizationReport(
         zoom_mean=float(zooms.mean()) if len(zooms) else 1.0,
         zoom_max=float(zooms.max(initial=1.0)),
-        zoom_frame=int(required.argmax()) if required.max(initial=1.0) > 1 else None,
+        zoom_frame=int(required.argmax()) if zooms.max(initial=1.0) > 1 else None,
         cuts=[shot.start for shot in motion.shots[1:]],
         readout=motion.readout,
         doubtful_steps=float((steps & ~reliable).sum() / max(1, steps.sum())),

@@ -139,7 +139,12 @@ def check_keyframes(keyframes: Sequence[Keyframe], source: str = "keyframes") ->
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and isfinite(value)
+    if not isinstance(value, (int, float)) or isinstance(value, bool):
+        return False
+    try:
+        return isfinite(value)
+    except OverflowError:  # an integer beyond the range of float
+        return False
 
 
 def has_value(keyframes: Sequence[Keyframe], name: str) -> bool:
@@ -219,18 +224,22 @@ def fade_changes(changed: Correction, planned: Correction, keyframes: Sequence[K
     """Take back what was changed in frames whose strength over time is 0.
 
     changed: `planned` with a smaller zoom, a mesh or exact rotations, all of which also move frames that are to stay
-    where they are. From 0 to `FADE_STRENGTH`, more and more of the change remains.
+    where they are. The correction of a rolling shutter is taken back as well. From 0 to `FADE_STRENGTH`, more and more
+    of the change remains.
     """
     if not has_value(keyframes, "strength"):
         return changed
     share = np.clip(interpolate_keyframes(keyframes, "strength", _seconds(changed)) / FADE_STRENGTH, 0, 1)
     if (share == 1).all():
         return changed
+    rows = changed.rows
+    if rows is not None:
+        rows = geometry.matrices_from_tangents(geometry.to_tangents(rows) * share[:, None, None])
     change = geometry.to_tangents(geometry.inverse(planned.matrices) @ changed.matrices) * share[:, None]
     faded = geometry.normalize(planned.matrices @ geometry.matrices_from_tangents(change))
     matrices = np.where((share < 1)[:, None, None], faded, changed.matrices)
     mesh = None if changed.mesh is None else changed.mesh * share[:, None, None, None].astype(np.float32)
-    return replace(changed, matrices=matrices, mesh=mesh)
+    return replace(changed, matrices=matrices, rows=rows, mesh=mesh)
 
 
 def _seconds(correction: Correction) -> Array:

@@ -44,7 +44,8 @@ class Strength:
 def apply_strength(correction: Correction, strength: Strength) -> Correction:
     """Scale each correction per axis.
 
-    Strength(x=0) keeps the horizontal shake and removes the rest. All 1 is the correction, all 0 the identity. A lower
+    Strength(x=0) keeps the horizontal shake and removes the rest. All 1 is the correction, all 0 the identity; the
+    correction of a rolling shutter stays. A lower
     strength can need more zoom: limit it afterwards (zoom.py).
     """
     if strength == Strength():

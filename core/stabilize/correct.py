@@ -8,12 +8,12 @@ from typing import TypeAlias
 
 import numpy as np
 
-from ..clip import ClipInfo
+from ..clip import ClipError, ClipInfo
 from ..crop.zoom import attenuate_to_zoom
 from ..path.motion import Motion
 from ..path.trajectory import Correction, Trajectory
 from ..shake_guard import without_added_shake
-from ..smoothing.keyframes import fade_changes, has_value, largest_zoom
+from ..smoothing.keyframes import fade_changes, has_value, largest_zoom, zoom_limits
 from ..smoothing.mesh_smooth import MeshWarp, with_mesh
 from ..smoothing.ray_path import exact_rotations
 from ..smoothing.smooth import Smoother, Smoothing
@@ -66,11 +66,16 @@ def correct_motion(
         trusted = [shot for shot in planned.shots if np.array_equal(guarded.matrices[shot], planned.matrices[shot])]
         bent = with_mesh(guarded, motion, smoother, settings.seconds, max_zoom=max_zoom, shots=trusted)
     final = replace(fade_changes(bent, guarded, settings.keyframes), bars=motion.bars)
-    return attenuate_to_zoom(final, settings.max_zoom) if final.lens is not None and settings.is_cropped else final
+    # What follows the path's own limit (a guard against shake, rays of a lens, a mesh) may need more zoom.
+    limits = zoom_limits(settings.keyframes, settings.max_zoom, final)
+    return attenuate_to_zoom(final, limits) if settings.is_cropped else final
 
 
 def _correct_sections(motion: Motion, settings: StabilizeSettings, load_smoother: SmootherLoader | None) -> Correction:
     """Correct shots whose bars differ, each within the area inside its own bars."""
+    count, times = len(motion.steps), motion.times
+    if settings.reference is not None and not 0 <= settings.reference < count:
+        raise ClipError(f"frame {settings.reference} cannot be the reference: the clip has frames 0 to {count - 1}")
     if settings.keyframes:  # their times are those of the clip
         motion = replace(motion, times=motion.frame_times / float(motion.info.fps))
     assert motion.shot_bars is not None
@@ -83,7 +88,8 @@ def _correct_sections(motion: Motion, settings: StabilizeSettings, load_smoother
         parts.append(correct_motion(section, replace(settings, reference=held), load_smoother=load_smoother))
         start = stop
     info, shots = motion.info, motion.shots
-    whole = Correction(np.zeros((0, 3, 3)), shots, info, times=motion.times, shot_bars=motion.shot_bars)
+    parts = [replace(part, times=None if times is None else part.times) for part in parts]
+    whole = Correction(np.zeros((0, 3, 3)), shots, info, times=times, shot_bars=motion.shot_bars)
     return whole.join_by_bars(parts)
 
 

@@ -100,7 +100,7 @@ def _measure_camera(
         return _measure_view(clip, view, settings, estimator), estimator
     motion = estimator.estimate(clip, with_residuals=_needs_residuals(settings))
     shot_bars = None
-    if isinstance(settings.bars, FirstBars) and have_bars_changed(motion):
+    if isinstance(settings.bars, FirstBars) and have_bars_changed(motion, bars):
         found, shots = _find_shot_bars(clip, motion, estimator.job), motion.shots
         if len(set(found)) > 1:
             masks = mask_shot_bars(mask, shots, found, clip.info)

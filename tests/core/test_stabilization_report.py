@@ -57,7 +57,9 @@ def test_shake_is_measured_before_and_after(motion: Motion, held: Correction):
 
 def test_borders_that_fill_need_no_zoom(motion: Motion, held: Correction):
     assert report_stabilization(motion, held, Border.MIRROR).zoom_max == 1
-    assert "zoom 1.00" in str(report_stabilization(motion, held, Border.MIRROR))
+    report = report_stabilization(motion, held, Border.MIRROR)
+    assert "zoom 1.00, 1 cut" in str(report)
+    assert report.zoom_frame is None
 
 
 def test_a_still_clip_and_a_short_one(motion: Motion):

@@ -63,6 +63,7 @@ def test_json_and_toml_have_the_same_entries(tmp_path):
         ('[{"time": "2", "strength": 1}]', "entry 1: time is '2'"),
         ('[{"time": 0, "strength": 1.5}]', "entry 1: strength is 1.5; it goes from 0"),
         ('[{"time": 0, "strength": true}]', "entry 1: strength is True"),
+        (f'[{{"time": 0, "max_zoom": 1{400 * "0"}}}]', "entry 1: max_zoom is 1000"),
         ('[{"time": 0, "max_zoom": 0.9}]', "entry 1: max_zoom is 0.9; it is a magnification"),
         ('[{"time": 0, "center": 0.5}]', "entry 1: center is 0.5; it is x and y"),
         ('[{"time": 0, "center": [0.5, 1.5]}]', r"entry 1: center is \[0.5, 1.5\]"),

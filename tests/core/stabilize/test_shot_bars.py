@@ -120,6 +120,16 @@ def test_a_single_set_of_bars_or_none_needs_no_second_look(inside, film, monkeyp
         assert given.shot_bars is None
 
 
+@pytest.mark.parametrize("full_frames", [1, 9])
+def test_a_few_frames_without_bars_leave_the_others_theirs(inside, film, full_frames):
+    frames = torch.cat([inside[1][:full_frames], film[SHOTS[0]], film[SHOTS[0]]])
+    motion = measure_motion(TensorClip(frames, Fraction(25)))
+    assert motion.bars is None
+    assert motion.shot_bars is not None
+    assert motion.shot_bars[0] == NO_BARS
+    assert set(motion.shot_bars[1:]) == {SHOT_BARS[0]}
+
+
 def test_a_dark_shot_keeps_the_bars_of_its_neighbor(film, motion):
     dark = film.clone()
     dark[SHOTS[0]] *= 0.05
@@ -207,6 +217,7 @@ def test_keyframes_have_the_time_of_the_clip(motion):
     assert np.abs(keyed.matrices[24:] - np.eye(3)).max() < 1e-9
     assert keyed.matrices[:22] == pytest.approx(plain.matrices[:22], abs=0.2)
     assert np.abs(plain.matrices[24:, :2, 2]).max() > 0.5
+    assert keyed.times is None, "the frames are evenly spaced"
 
 
 def test_the_reference_is_a_frame_of_the_clip(motion):
@@ -214,6 +225,8 @@ def test_the_reference_is_a_frame_of_the_clip(motion):
         motion, StabilizeSettings(smoothing=Smoothing.LOCKED, border=Border.MIRROR, reference=COUNT + 3)
     )
     assert held.matrices[COUNT + 3] == pytest.approx(np.eye(3), abs=1e-6)
+    with pytest.raises(ClipError, match="frame 999 cannot be the reference: the clip has frames 0 to 35"):
+        correct_motion(motion, StabilizeSettings(smoothing=Smoothing.LOCKED, reference=999))
 
 
 def test_the_report_names_the_bars_of_all_shots(motion, fix):
