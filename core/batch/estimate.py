@@ -215,13 +215,11 @@ def measure_rates(
         few = max(1, count // 2)
         samples = [_Sample.take(task.operation, clip, n, arguments, device, Path(folder)) for n in (few, few, count)]
     _, start, whole = samples  # The first one also loaded the network.
-    if count == few:
-        start = _Sample(0, 0.0, 0.0, 0, (1, 1))
     source_pixels = clip.info.width * clip.info.height
-    pixels = float(source_pixels * (whole.frames - start.frames))
     result_pixels = whole.size[0] * whole.size[1]
-    seconds = max(0.0, whole.seconds - start.seconds) / pixels
-    core_seconds = max(0.0, whole.core_seconds - start.core_seconds) / pixels
+    added = whole.frames - start.frames
+    seconds = _per_frame(start.seconds, whole.seconds, added, whole.frames) / source_pixels
+    core_seconds = _per_frame(start.core_seconds, whole.core_seconds, added, whole.frames) / source_pixels
     settings = arguments.get("upscaling", arguments.get("settings"))
     size = settings.size.size if isinstance(settings, UpscaleSettings) else None
     if rows is not None and task.operation != "stabilize":
@@ -237,6 +235,14 @@ def measure_rates(
         result_pixels / source_pixels,
         size,
     )
+
+
+def _per_frame(start: float, whole: float, added: int, frames: int) -> float:
+    """Time per frame, from that of a few frames and that of all, `added` more.
+
+    Without more frames, or where other load hides what they cost, the start is included.
+    """
+    return (whole - start) / added if added and whole > start else whole / frames
 
 
 class RowsError(ClipError):

@@ -128,6 +128,17 @@ def test_rows_without_the_network_end_the_estimate(calls, rows: Path, tmp_path: 
         estimate_batch([task], rows=rows)
 
 
+def test_noise_of_the_machine_makes_no_estimate_of_no_time(tmp_path, monkeypatch) -> None:
+    def take(cls, operation, clip, frames, arguments, device, folder):
+        return cls(frames, 2.0, 1.0, 1000 * frames, clip.info.size)  # as long for half of the frames
+
+    monkeypatch.setattr(estimate._Sample, "take", classmethod(take))
+    source = str(make_video(tmp_path / "a.mp4", 12))
+    (clip,) = estimate_batch([ClipTask(source, "a.mp4", "stabilize", {})], device="cpu", frames=8).clips
+    assert clip.hours == pytest.approx(12 * 2.0 / 8 / 3600)
+    assert clip.core_hours == pytest.approx(12 * 1.0 / 8 / 3600)
+
+
 def test_a_real_network_is_measured(tmp_path: Path, weights: Path) -> None:
     source = str(make_video(tmp_path / "a.mp4", 6))
     found = estimate_batch([ClipTask(source, "a.mp4", "upscale", {"model": str(weights)})], device="cpu", frames=6)
