@@ -10,9 +10,9 @@ deviation from smooth motion is the jitter (core/metrics.py), in pixels over the
 because more crop reduces any jitter, and the fraction of frames with more than a pixel of non-source content at the
 edge: a contender with less crop may have filled it with black or with an older frame. Contenders that are not installed
 are skipped.
-The hard clips (hard_clips.py) cannot be registered. Their table is of our library alone: corrections are composed with
-the true path of the camera, and its jitter is above 0.8 Hz. No clip should come out worse than it went in. Clips with
-layers, or a subject, have a row for each that is held, with the jitter of each layer.
+The hard clips (hard_clips.py) cannot be registered. Corrections, and what vid.stab moves each frame by, are composed
+with the true path of the camera; the jitter is that above 0.8 Hz. No clip should come out worse than it went in. Clips
+with layers, or a subject, have a row for each that is held, with the jitter of each layer.
 The layered clips (layered_clips.py) have no single path: every point of the result is traced. Their table compares the
 homographies alone with the mesh.
 The JSON goes to stdout, progress to stderr. CPU seconds count; on a shared machine the wall clock measures other load.
@@ -51,6 +51,7 @@ from steadyscale.core.stabilize import StabilizeSettings, correct_motion, measur
 from steadyscale.core.video.open import open_clip
 from steadyscale.core.warping.sampling_map import sampling_maps
 from synthetic_clip import FPS, HEIGHT, KINDS, WIDTH, SyntheticClip
+from vidstab_peer import find_vidstab, vidstab_matrices
 
 PYTHON = sys.executable
 HARD_SIZE = (HARD_WIDTH, HARD_HEIGHT)
@@ -120,14 +121,17 @@ def measure_hard_clip(clip: HardClip) -> dict[str, Any]:
         motion = measure_motion(open_clip(Path(folder) / "in.mp4"))
         correction = correct_motion(motion)
         cpu = time.process_time() - start
+        ffmpeg = find_vidstab()
+        peer = vidstab_matrices(ffmpeg, Path(folder) / "in.mp4", clip.length, Path(folder)) if ffmpeg else None
     if clip.kind == "fisheye":
         return measure_fisheye(clip, correction, cpu)
     true_poses, info = clip.true_poses(), motion.info
-    displayed = geometry.normalize(true_poses @ geometry.inverse(correction.matrices))
-    report = {
-        name: round(float(np.sqrt(np.mean([jitter(poses[shot], info, 0.46) ** 2 for shot in clip.shots]))), 3)
-        for name, poses in (("input_px", true_poses), ("output_px", displayed))
-    }
+    matrices = {"input_px": None, "output_px": correction.matrices} | ({} if peer is None else {"vidstab_px": peer})
+    report = {}
+    for name, moves in matrices.items():
+        poses = true_poses if moves is None else geometry.normalize(true_poses @ geometry.inverse(moves))
+        squares = [jitter(poses[shot], info, 0.46) ** 2 for shot in clip.shots]
+        report[name] = round(float(np.sqrt(np.mean(squares))), 3)
     report |= {"zoom": round(float(zooms_to_fill(correction).max()), 3), "shots": len(motion.shots)}
     report["cpu_ms_per_frame"] = round(1000 * cpu / clip.length, 1)
     if layers := clip.layer_poses():
