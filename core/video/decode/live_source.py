@@ -23,6 +23,7 @@ from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 
 from ...clip import ClipError, ClipInfo, Frames
+from ..format.source_description import SourceDescription, raw_format
 from ..format.stream_format import StreamFormat, bit_depth, has_alpha
 from .convert import to_level_planes
 from .corruption_report import OnDamage
@@ -34,18 +35,22 @@ from .timestamps import Timestamps
 STDIN = "-"
 DEVICE_FORMATS = ("v4l2", "avfoundation", "dshow")  # FFmpeg's capture devices of Linux, macOS and Windows
 _MEASURED_FRAMES = 16  # of a pipe that states no frame rate, before the first one is given out
-PIPE_FORMATS = f"{demux.VIDEO_FORMATS},yuv4mpegpipe"
+_Y4M = "yuv4mpegpipe"
+PIPE_FORMATS = f"{demux.VIDEO_FORMATS},{_Y4M}"
 
 
 class LiveSource:
     """An open source that is read once; `open_live_source` returns it.
 
-    info: size and frame rate; the length is unknown. bit_depth: bits per channel. time: timestamp of the frame that
+    info: size and frame rate; the length is unknown. bit_depth: bits per channel. description: format and metadata, for
+    a file that is written from it. time: timestamp of the frame that
     `frames` yielded last, in seconds; None where it has none. time_base: unit of the timestamps, in seconds. times:
     timestamps of all frames that `frames` has yielded, from the first one on; see `_append_time`.
     """
 
-    def __init__(self, name: str, stream: VideoStream, decoded: Iterator[VideoFrame], fps: Fraction) -> None:
+    def __init__(
+        self, name: str, container: InputContainer, stream: VideoStream, decoded: Iterator[VideoFrame], fps: Fraction
+    ) -> None:
         first = next(decoded)
         self._name, self._decoded = name, chain([first], decoded)
         self._format = StreamFormat.of(stream, first)
@@ -54,6 +59,12 @@ class LiveSource:
             width, height = height, width
         self.bit_depth = bit_depth(self._format.pixel_format)
         self.info = ClipInfo(width, height, fps)
+        is_raw = _device(name) is not None or container.format.name == _Y4M
+        self.description = SourceDescription(
+            raw_format(self._format, height) if is_raw else self._format,
+            dict(container.metadata),
+            dict(stream.metadata),
+        )
         self.time: float | None = None
         self.time_base = stream.time_base or Fraction(1, 90_000)
         self._starts, self._durations, self._zero_pts = array("q"), array("q"), 0
@@ -128,7 +139,7 @@ def open_live_source(
         if name != STDIN and _device(name) is None:
             with demux.open_media(Path(name)) as again:
                 fps, _ = read_frame_rate(Path(name), again, demux.video_stream(again, name, max_pixels))
-        yield LiveSource(name, stream, chain(first, decoded), fps)
+        yield LiveSource(name, container, stream, chain(first, decoded), fps)
 
 
 def _open_container(name: str, stack: ExitStack) -> InputContainer:
