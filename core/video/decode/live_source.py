@@ -36,6 +36,10 @@ STDIN = "-"
 DEVICE_FORMATS = ("v4l2", "avfoundation", "dshow")  # FFmpeg's capture devices of Linux, macOS and Windows
 _MEASURED_FRAMES = 16  # of a pipe that states no frame rate, before the first one is given out
 _Y4M = "yuv4mpegpipe"
+_PIPED_MP4 = (
+    "an MP4 or MOV file whose index is at its end cannot be read from a pipe: give the file name, or pipe Matroska or "
+    "MPEG-TS"
+)
 PIPE_FORMATS = f"{demux.VIDEO_FORMATS},{_Y4M}"
 
 
@@ -134,7 +138,8 @@ def open_live_source(
         is_measured = _device(name) is None and not has_stated_rate(stream)
         first = list(islice(decoded, _MEASURED_FRAMES if is_measured else 1))
         if not first:
-            raise ClipError(f"{name}: its video stream has no frames")
+            advice = f"; {_PIPED_MP4}" if _is_piped_mp4(name, container) else ""
+            raise ClipError(f"{name}: its video stream has no frames{advice}")
         fps = rate_of_first_frames(stream, first) if is_measured else stated_rate(stream)
         if name != STDIN and _device(name) is None:
             with demux.open_media(Path(name)) as again:
@@ -169,7 +174,20 @@ def _device(name: str) -> tuple[str, str] | None:
 
 def _decode(name: str, container: InputContainer, stream: VideoStream, on_damage: OnDamage) -> Iterator[VideoFrame]:
     observer = demux.IgnoreDecodeErrors() if on_damage is OnDamage.KEEP else None
+    has_frames = False
     try:
-        yield from demux.decode_frames(container, stream, observer)
+        for frame in demux.decode_frames(container, stream, observer):
+            has_frames = True
+            yield frame
     except FFmpegError as e:
-        raise ClipError(f"{name}: decoding failed: {demux.error_message(e)}; --on-damage keep passes over it") from e
+        if not has_frames and _is_piped_mp4(name, container):
+            advice = _PIPED_MP4
+        elif observer is None:
+            advice = "--on-damage keep passes over it"
+        else:
+            advice = "nothing after it can be read: copy or export the source again"
+        raise ClipError(f"{name}: decoding failed: {demux.error_message(e)}; {advice}") from e
+
+
+def _is_piped_mp4(name: str, container: InputContainer) -> bool:
+    return name == STDIN and "mp4" in container.format.name.split(",")

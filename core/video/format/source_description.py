@@ -23,7 +23,7 @@ class SourceDescription:
 
 
 def raw_format(stated: StreamFormat, height: int) -> StreamFormat | None:
-    """Return the format of a capture device or of Y4M for a file that is written from it.
+    """Return the format for a file that is written from a capture device or Y4M.
 
     Unlike files, these rarely state their colors. Such colors are tagged as those that players assume for the height.
     Returns None where nothing else is stated either.
