@@ -25,6 +25,7 @@ from ..video.decode.packets import demux
 from ..video.decode.timestamps import TimeRange
 from ..video.decode.video_clip import VideoClip
 from ..video.encode.codecs import Encoding
+from ..video.encode.stream_copy import warn_dropped_audio
 from ..video.encode.writer import write_video
 from ..video.images.color_profile import warn_dropped_color
 from ..video.images.image_clip import ImageClip
@@ -107,7 +108,10 @@ class VideoRun:
         """
         check_memory(pipeline)
         self.tracker.start(stage, pipeline.info.length)
-        if not is_image_sequence(self._target):
+        if is_image_sequence(self._target):
+            if isinstance(pipeline.source, VideoClip):
+                warn_dropped_audio(self._target, pipeline.source.path)
+        else:
             warn_dropped_color(self._target, getattr(pipeline.source, "color", None))
         if self.job is None:
             frames_in, frames_out = self._write_at_once(pipeline, stage)

@@ -61,6 +61,14 @@ def list_audio_tracks(path: Path) -> list[dict[str, str | int | None]]:
         ]
 
 
+def warn_dropped_audio(target: Path, source: Path) -> None:
+    """Log that images do not keep the audio of a video."""
+    count = len(list_audio_tracks(source))
+    if count:
+        tracks, pronoun = ("1 audio track is", "it") if count == 1 else (f"{count} audio tracks are", "them")
+        log.warning("%s: %s not kept in images; write a video file to keep %s", target, tracks, pronoun)
+
+
 class StreamCopier:
     """Copies the audio and subtitle packets of a source, with its timestamps.
 
