@@ -27,6 +27,7 @@ from ..video.decode.video_clip import VideoClip
 from ..video.encode.codecs import Encoding
 from ..video.encode.stream_copy import warn_dropped_audio
 from ..video.encode.writer import write_video
+from ..video.format.source_description import IMAGE_FILES
 from ..video.images.color_profile import warn_dropped_color
 from ..video.images.image_clip import ImageClip
 from ..video.images.png_writer import png_bits, write_images
@@ -162,6 +163,7 @@ class VideoRun:
                 source=file,
                 window=window,
                 bits=pipeline.bit_depth,
+                description=IMAGE_FILES if isinstance(source, ImageClip) else None,
             )
         return self.tracker.done, written
 

@@ -18,6 +18,7 @@ from .decode.video_clip import VideoClip
 from .encode.codecs import Encoding, codec_for, container_for
 from .encode.stream_copy import warn_dropped_audio
 from .encode.writer import write_video
+from .format.source_description import IMAGE_FILES
 from .format.stream_format import NativeFrames
 from .images.color_profile import warn_dropped_color
 from .images.image_clip import ImageClip
@@ -146,5 +147,12 @@ def write_clip(
         images, color = cast("Iterator[Frames]", frames), getattr(clip, "color", None)
         return write_images(path, images, bits=bits or png_bits(depth), color=color)
     warn_dropped_color(path, getattr(clip, "color", None))
-    source_is_video = isinstance(clip, VideoClip)
-    return write_video(path, frames, info, encoding=encoding, source=source if source_is_video else None, bits=depth)
+    return write_video(
+        path,
+        frames,
+        info,
+        encoding=encoding,
+        source=source if isinstance(clip, VideoClip) else None,
+        bits=depth,
+        description=IMAGE_FILES if isinstance(clip, ImageClip) else None,
+    )

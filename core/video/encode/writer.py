@@ -60,7 +60,7 @@ def write_video(
     times: timestamps of the frames. With a source, these are a part of its clip; only the video stream is written then.
     bits: bit depth that the frames have where there is no source, 8 by default; with a source it is the source's.
     frames_format: storage format of `frames` that are not RGB; None takes that of the source.
-    description: what is kept of a source that cannot be opened here, such as a pipe.
+    description: what is kept of a source that cannot be opened here, such as a pipe or images.
     The file appears under its name when it is complete and verified; on any error or interrupt nothing appears, and
     `frames` is closed. Frames are converted and encoded in a thread, while the next one is computed in this one.
     4:2:0 needs even sizes: odd ones are padded by repeating the last column or row, which is logged.
@@ -82,7 +82,8 @@ def write_video(
                 raise ClipError(f"{path}: there are no frames to write")
             described_format = description.stream_format if description else None
             source_format = probe_format(Path(source)) if source is not None else described_format
-            output_format = OutputFormat.of(first, codec, encoding, source_format, path, bits)
+            is_srgb = description is not None and description.is_srgb
+            output_format = OutputFormat.of(first, codec, encoding, source_format, path, bits, is_srgb=is_srgb)
             pixel_format, size, name = (
                 output_format.pixel_format,
                 output_format.padded_size,

@@ -14,12 +14,16 @@ class SourceDescription:
     """Storage format and metadata of a source.
 
     stream_format: None where the source states nothing about its frames. metadata: of the whole source, such as the
-    title. video_metadata: of its video track.
+    title. video_metadata: of its video track. is_srgb: whether frames without a `stream_format` are in sRGB.
     """
 
     stream_format: StreamFormat | None = None
     metadata: Mapping[str, str] = field(default_factory=dict[str, str])
     video_metadata: Mapping[str, str] = field(default_factory=dict[str, str])
+    is_srgb: bool = False
+
+
+IMAGE_FILES = SourceDescription(is_srgb=True)
 
 
 def raw_format(stated: StreamFormat, height: int) -> StreamFormat | None:

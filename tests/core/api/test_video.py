@@ -163,6 +163,23 @@ def test_audio_that_images_do_not_keep_is_reported(
     assert "audio" not in run(clip_file, tmp_path / "out.mp4") + run(silent, tmp_path / "still")
 
 
+@pytest.mark.parametrize("resumable", [False, True])
+@pytest.mark.parametrize(("height", "matrix"), [(286, 6), (290, 1)])
+def test_a_video_of_images_is_tagged_as_srgb(tmp_path: Path, height: int, matrix: int, resumable: bool):
+    """The matrix is that which players assume for the height."""
+    write_images(tmp_path / "in", iter([numbered_frames(2, 64, height)]))
+    upscale_video(tmp_path / "in", tmp_path / "out.mp4", model=Doubling(), resumable=resumable, **CPU)
+    stored = VideoClip(tmp_path / "out.mp4").stream_format
+    assert (stored.primaries, stored.transfer, stored.matrix, stored.tagged) == (1, 13, matrix, True)
+
+
+def test_rgb_video_without_tags_gets_no_transfer(tmp_path: Path):
+    source = make_video(tmp_path / "in.mkv", 2, codec="ffv1", pixel_format="bgr0")
+    upscale_video(source, tmp_path / "out.mp4", model=Doubling(), **CPU)
+    stored = VideoClip(tmp_path / "out.mp4").stream_format
+    assert (stored.primaries, stored.transfer, stored.matrix, stored.tagged) == (2, 2, 6, True)
+
+
 def test_images_do_not_replace_their_source(tmp_path: Path):
     write_images(tmp_path / "in", iter([numbered_frames(2)]))
     for source in (tmp_path / "in", ImageClip(tmp_path / "in")):
