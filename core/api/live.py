@@ -64,8 +64,8 @@ def stabilize_live_video(
     Args:
         source: "-" (stdin: Y4M or any container that can be read in order), a capture device (/dev/video0,
             avfoundation:0, dshow:video=NAME), or a video file.
-        target: "-" (Y4M on stdout, at a constant rate), a video file, which keeps the source's timestamps, or a folder
-            or pattern for PNG images. Audio is not kept.
+        target: "-" (Y4M on stdout, at a constant rate), a video file, which keeps the source's timestamps, title,
+            colors and pixel aspect ratio, or a folder or pattern for PNG images. Audio is not kept.
         settings: as for `stabilize_video`, with smoothing by Kalman (the default) or the learned smoother, and a
             border other than fill and crop-adaptive. A rolling shutter is corrected for a stated readout time only.
         look_ahead: how many frames after a frame may be used for it, 0 or more: the delay of the output.
@@ -166,7 +166,17 @@ def _write(
     bits: int | None,
 ) -> int:
     if str(target) == STDOUT:
-        return write_y4m(cast(BinaryIO, sys.stdout.buffer), frames, source.info)
+        return write_y4m(
+            cast(BinaryIO, sys.stdout.buffer), frames, source.info, source_format=source.description.stream_format
+        )
     if is_image_sequence(Path(target)):
         return write_images(target, frames, bits=bits or png_bits(source.bit_depth))
-    return write_video(target, frames, source.info, encoding=encoding, times=source.times, bits=source.bit_depth)
+    return write_video(
+        target,
+        frames,
+        source.info,
+        encoding=encoding,
+        times=source.times,
+        bits=source.bit_depth,
+        description=source.description,
+    )

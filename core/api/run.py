@@ -25,7 +25,9 @@ from ..video.decode.packets import demux
 from ..video.decode.timestamps import TimeRange
 from ..video.decode.video_clip import VideoClip
 from ..video.encode.codecs import Encoding
+from ..video.encode.stream_copy import warn_dropped_audio
 from ..video.encode.writer import write_video
+from ..video.format.source_description import IMAGE_FILES
 from ..video.images.color_profile import warn_dropped_color
 from ..video.images.image_clip import ImageClip
 from ..video.images.png_writer import png_bits, write_images
@@ -107,7 +109,10 @@ class VideoRun:
         """
         check_memory(pipeline)
         self.tracker.start(stage, pipeline.info.length)
-        if not is_image_sequence(self._target):
+        if is_image_sequence(self._target):
+            if isinstance(pipeline.source, VideoClip):
+                warn_dropped_audio(self._target, pipeline.source.path)
+        else:
             warn_dropped_color(self._target, getattr(pipeline.source, "color", None))
         if self.job is None:
             frames_in, frames_out = self._write_at_once(pipeline, stage)
@@ -158,6 +163,7 @@ class VideoRun:
                 source=file,
                 window=window,
                 bits=pipeline.bit_depth,
+                description=IMAGE_FILES if isinstance(source, ImageClip) else None,
             )
         return self.tracker.done, written
 

@@ -20,6 +20,7 @@ from ..upscaling.settings import UpscaleStats
 from ..video.decode.corruption_report import CorruptionReport
 from ..video.decode.video_clip import VideoClip
 from ..video.encode.writer import write_video
+from ..video.format.source_description import IMAGE_FILES
 from ..video.verify.verify import verify_output
 from .claims import CLAIM_TIMEOUT, MAX_ATTEMPTS, Claims, count_failures, last_error, record_failure
 from .concat import check_segment
@@ -201,7 +202,15 @@ def compute_pieces(
             times = slice_timestamps(plan.times, piece)
             with folder.part_folder(index) as temporary:
                 file = temporary / f"part{plan.suffix}"
-                write_video(file, frames, plan.info, encoding=plan.encoding, source=source, times=times)
+                write_video(
+                    file,
+                    frames,
+                    plan.info,
+                    encoding=plan.encoding,
+                    source=source,
+                    times=times,
+                    description=None if plan.is_video else IMAGE_FILES,
+                )
                 segment = check_segment(file, piece)
                 verify_output(
                     file,

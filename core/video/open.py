@@ -16,7 +16,9 @@ from .decode.hwaccel import check_hwaccel
 from .decode.packets import demux
 from .decode.video_clip import VideoClip
 from .encode.codecs import Encoding, codec_for, container_for
+from .encode.stream_copy import warn_dropped_audio
 from .encode.writer import write_video
+from .format.source_description import IMAGE_FILES
 from .format.stream_format import NativeFrames
 from .images.color_profile import warn_dropped_color
 from .images.image_clip import ImageClip
@@ -140,8 +142,17 @@ def write_clip(
     clip = None if source is None else open_clip(source, max_pixels=demux.NO_PIXEL_LIMIT, on_damage=OnDamage.KEEP)
     depth = 8 if clip is None else clip_bit_depth(clip)
     if is_image_sequence(path):
+        if isinstance(clip, VideoClip):
+            warn_dropped_audio(path, clip.path)
         images, color = cast("Iterator[Frames]", frames), getattr(clip, "color", None)
         return write_images(path, images, bits=bits or png_bits(depth), color=color)
     warn_dropped_color(path, getattr(clip, "color", None))
-    source_is_video = isinstance(clip, VideoClip)
-    return write_video(path, frames, info, encoding=encoding, source=source if source_is_video else None, bits=depth)
+    return write_video(
+        path,
+        frames,
+        info,
+        encoding=encoding,
+        source=source if isinstance(clip, VideoClip) else None,
+        bits=depth,
+        description=IMAGE_FILES if isinstance(clip, ImageClip) else None,
+    )

@@ -23,6 +23,7 @@ from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 
 from ...clip import ClipError, ClipInfo, Frames
+from ..format.source_description import SourceDescription, raw_format
 from ..format.stream_format import StreamFormat, bit_depth, has_alpha
 from .convert import to_level_planes
 from .corruption_report import OnDamage
@@ -34,18 +35,26 @@ from .timestamps import Timestamps
 STDIN = "-"
 DEVICE_FORMATS = ("v4l2", "avfoundation", "dshow")  # FFmpeg's capture devices of Linux, macOS and Windows
 _MEASURED_FRAMES = 16  # of a pipe that states no frame rate, before the first one is given out
-PIPE_FORMATS = f"{demux.VIDEO_FORMATS},yuv4mpegpipe"
+_Y4M = "yuv4mpegpipe"
+_PIPED_MP4 = (
+    "an MP4 or MOV file whose index is at its end cannot be read from a pipe: give the file name, or pipe Matroska or "
+    "MPEG-TS"
+)
+PIPE_FORMATS = f"{demux.VIDEO_FORMATS},{_Y4M}"
 
 
 class LiveSource:
     """An open source that is read once; `open_live_source` returns it.
 
-    info: size and frame rate; the length is unknown. bit_depth: bits per channel. time: timestamp of the frame that
+    info: size and frame rate; the length is unknown. bit_depth: bits per channel. description: format and metadata, for
+    a file that is written from it. time: timestamp of the frame that
     `frames` yielded last, in seconds; None where it has none. time_base: unit of the timestamps, in seconds. times:
     timestamps of all frames that `frames` has yielded, from the first one on; see `_append_time`.
     """
 
-    def __init__(self, name: str, stream: VideoStream, decoded: Iterator[VideoFrame], fps: Fraction) -> None:
+    def __init__(
+        self, name: str, container: InputContainer, stream: VideoStream, decoded: Iterator[VideoFrame], fps: Fraction
+    ) -> None:
         first = next(decoded)
         self._name, self._decoded = name, chain([first], decoded)
         self._format = StreamFormat.of(stream, first)
@@ -54,6 +63,12 @@ class LiveSource:
             width, height = height, width
         self.bit_depth = bit_depth(self._format.pixel_format)
         self.info = ClipInfo(width, height, fps)
+        is_raw = _device(name) is not None or container.format.name == _Y4M
+        self.description = SourceDescription(
+            raw_format(self._format, height) if is_raw else self._format,
+            dict(container.metadata),
+            dict(stream.metadata),
+        )
         self.time: float | None = None
         self.time_base = stream.time_base or Fraction(1, 90_000)
         self._starts, self._durations, self._zero_pts = array("q"), array("q"), 0
@@ -123,12 +138,13 @@ def open_live_source(
         is_measured = _device(name) is None and not has_stated_rate(stream)
         first = list(islice(decoded, _MEASURED_FRAMES if is_measured else 1))
         if not first:
-            raise ClipError(f"{name}: its video stream has no frames")
+            advice = f"; {_PIPED_MP4}" if _is_piped_mp4(name, container) else ""
+            raise ClipError(f"{name}: its video stream has no frames{advice}")
         fps = rate_of_first_frames(stream, first) if is_measured else stated_rate(stream)
         if name != STDIN and _device(name) is None:
             with demux.open_media(Path(name)) as again:
                 fps, _ = read_frame_rate(Path(name), again, demux.video_stream(again, name, max_pixels))
-        yield LiveSource(name, stream, chain(first, decoded), fps)
+        yield LiveSource(name, container, stream, chain(first, decoded), fps)
 
 
 def _open_container(name: str, stack: ExitStack) -> InputContainer:
@@ -158,7 +174,20 @@ def _device(name: str) -> tuple[str, str] | None:
 
 def _decode(name: str, container: InputContainer, stream: VideoStream, on_damage: OnDamage) -> Iterator[VideoFrame]:
     observer = demux.IgnoreDecodeErrors() if on_damage is OnDamage.KEEP else None
+    has_frames = False
     try:
-        yield from demux.decode_frames(container, stream, observer)
+        for frame in demux.decode_frames(container, stream, observer):
+            has_frames = True
+            yield frame
     except FFmpegError as e:
-        raise ClipError(f"{name}: decoding failed: {demux.error_message(e)}; --on-damage keep passes over it") from e
+        if not has_frames and _is_piped_mp4(name, container):
+            advice = _PIPED_MP4
+        elif observer is None:
+            advice = "--on-damage keep passes over it"
+        else:
+            advice = "nothing after it can be read: copy or export the source again"
+        raise ClipError(f"{name}: decoding failed: {demux.error_message(e)}; {advice}") from e
+
+
+def _is_piped_mp4(name: str, container: InputContainer) -> bool:
+    return name == STDIN and "mp4" in container.format.name.split(",")

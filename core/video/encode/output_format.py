@@ -21,6 +21,7 @@ from ..format.stream_format import (
     HLG,
     PQ,
     SMPTE170M,
+    SRGB,
     UNSPECIFIED,
     NativeFrames,
     StreamFormat,
@@ -69,10 +70,12 @@ class OutputFormat:
         source_format: StreamFormat | None,
         path: Path,
         bits: int | None = None,
+        *,
+        is_srgb: bool = False,
     ) -> OutputFormat:
         """Choose the format for the first frames, the settings and the source.
 
-        bits: see `choose_pixel_format`. Raises ClipError.
+        bits: see `choose_pixel_format`. is_srgb: see `SourceDescription`. Raises ClipError.
         """
         channels, height, width = frame_shape(first)
         pixel_format = choose_pixel_format(
@@ -84,6 +87,8 @@ class OutputFormat:
             is_transparent=not isinstance(first, list) and has_transparency(first),
         )
         default = resolve_matrix(UNSPECIFIED, height)
+        # The matrix follows the height, but the colors of images do not: sRGB has the primaries of BT.709.
+        primaries, transfer = (BT709, SRGB) if is_srgb else (default, default)
         matrix = source_format.matrix if source_format and source_format.matrix in SWS_MATRIX else default
         # Programs differ in what they assume of an untagged file. If the source is untagged, so is the result, or its
         # colors would change in some of them. A tag is needed only where the new size would change the assumption.
@@ -103,8 +108,8 @@ class OutputFormat:
             matrix=matrix,
             matrix_tag=UNSPECIFIED if leave_untagged else matrix,
             full_range=is_rgb(pixel_format) or _keeps_full_range(path, codec, source_format),
-            primaries=source_format.primaries if source_format else default,
-            transfer=source_format.transfer if source_format else default,
+            primaries=source_format.primaries if source_format else primaries,
+            transfer=source_format.transfer if source_format else transfer,
             chroma_location=(
                 source_format.chroma_location
                 if source_format and chroma_subsampling(source_format.pixel_format) != (1, 1)

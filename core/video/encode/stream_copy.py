@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import logging
 from collections import deque
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from fractions import Fraction
 from pathlib import Path
@@ -61,6 +61,14 @@ def list_audio_tracks(path: Path) -> list[dict[str, str | int | None]]:
         ]
 
 
+def warn_dropped_audio(target: Path, source: Path) -> None:
+    """Log that images do not keep the audio of a video."""
+    count = len(list_audio_tracks(source))
+    if count:
+        tracks, pronoun = ("1 audio track is", "it") if count == 1 else (f"{count} audio tracks are", "them")
+        log.warning("%s: %s not kept in images; write a video file to keep %s", target, tracks, pronoun)
+
+
 class StreamCopier:
     """Copies the audio and subtitle packets of a source, with its timestamps.
 
@@ -94,8 +102,10 @@ class StreamCopier:
             output = _add_output_stream(stream, target, fallback_audio)
             if output is not None:
                 self._outputs[stream.index] = output
-        _copy_metadata(source, target, origin, trim_duration)
-        _copy_video_metadata(source, target)
+        copy_metadata(source.metadata, target)
+        _copy_chapters(source, target, origin, trim_duration)
+        if source.streams.video:
+            copy_video_metadata(video_stream(source, source.name, NO_PIXEL_LIMIT).metadata, target)
         streams = [source.streams[i] for i in self._outputs]
         self._packets: Iterator[Packet[Any]] = (
             demux_packets(source, *streams, observer=IgnoreDecodeErrors()) if streams else iter(())
@@ -270,11 +280,10 @@ def _copy_stream_metadata(stream: Stream, output: Stream) -> None:
             output.metadata[key] = stream.metadata[key]
 
 
-def _copy_video_metadata(source: InputContainer, target: OutputContainer) -> None:
+def copy_video_metadata(metadata: Mapping[str, str], target: OutputContainer) -> None:
     """Copy language and title of the video track."""
-    if not source.streams.video or not target.streams.video:
+    if not target.streams.video:
         return
-    metadata = video_stream(source, source.name, NO_PIXEL_LIMIT).metadata
     output = target.streams.video[0]
     if "language" in metadata:
         output.metadata["language"] = metadata["language"]
@@ -285,10 +294,14 @@ def _copy_video_metadata(source: InputContainer, target: OutputContainer) -> Non
             output.metadata["title"] = title
 
 
-def _copy_metadata(
+def copy_metadata(metadata: Mapping[str, str], target: OutputContainer) -> None:
+    """Copy the metadata of a file, without what describes the old file only."""
+    target.metadata.update({k: v for k, v in metadata.items() if k.lower() not in _DROPPED_METADATA})
+
+
+def _copy_chapters(
     source: InputContainer, target: OutputContainer, origin: Fraction, trim_duration: Fraction | float | None
 ) -> None:
-    target.metadata.update({k: v for k, v in source.metadata.items() if k.lower() not in _DROPPED_METADATA})
     chapters = source.chapters()
     if trim_duration is not None:
         chapters = [c for chapter in chapters if (c := _trim_chapter(chapter, origin, trim_duration))]

@@ -7,7 +7,7 @@ from collections.abc import Generator, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import av
 from av.container import OutputContainer
@@ -22,6 +22,7 @@ from ...runtime.typed_av import encode_video, mux
 from ..decode.packets import demux
 from ..decode.semi_planar import to_semi_planar
 from ..decode.timestamps import TimeRange, Timestamps, log_notes, read_timestamps
+from ..format.source_description import SourceDescription
 from ..format.stream_format import NativeFrames, StreamFormat
 from ..verify.verify import verify_output
 from .codecs import Container, Encoding, codec_for, codec_name, container_for, open_output
@@ -31,10 +32,7 @@ from .hardware_encoders import choose_encoder
 from .matroska_aspect import reserve_display_size, write_display_size
 from .output_format import OutputFormat, probe_format
 from .packet_clock import PacketClock
-from .stream_copy import StreamCopier
-
-if TYPE_CHECKING:
-    pass
+from .stream_copy import StreamCopier, copy_metadata, copy_video_metadata
 
 log = logging.getLogger(__name__)
 
@@ -50,6 +48,7 @@ def write_video(
     window: TimeRange | None = None,
     bits: int | None = None,
     frames_format: StreamFormat | None = None,
+    description: SourceDescription | None = None,
 ) -> int:
     """Write frames to the video file `path`; return their number.
 
@@ -61,6 +60,7 @@ def write_video(
     times: timestamps of the frames. With a source, these are a part of its clip; only the video stream is written then.
     bits: bit depth that the frames have where there is no source, 8 by default; with a source it is the source's.
     frames_format: storage format of `frames` that are not RGB; None takes that of the source.
+    description: what is kept of a source that cannot be opened here, such as a pipe or images.
     The file appears under its name when it is complete and verified; on any error or interrupt nothing appears, and
     `frames` is closed. Frames are converted and encoded in a thread, while the next one is computed in this one.
     4:2:0 needs even sizes: odd ones are padded by repeating the last column or row, which is logged.
@@ -80,8 +80,10 @@ def write_video(
             first = next(frames, None)
             if first is None or len(first) == 0:
                 raise ClipError(f"{path}: there are no frames to write")
-            source_format = probe_format(Path(source)) if source is not None else None
-            output_format = OutputFormat.of(first, codec, encoding, source_format, path, bits)
+            described_format = description.stream_format if description else None
+            source_format = probe_format(Path(source)) if source is not None else described_format
+            is_srgb = description is not None and description.is_srgb
+            output_format = OutputFormat.of(first, codec, encoding, source_format, path, bits, is_srgb=is_srgb)
             pixel_format, size, name = (
                 output_format.pixel_format,
                 output_format.padded_size,
@@ -105,6 +107,9 @@ def write_video(
                 writer.tracks = StreamCopier(
                     old, sink, container.fallback_audio, times.origin, times.trim_duration, shifts=times.shifts
                 )
+            elif description is not None:
+                copy_metadata(description.metadata, sink)
+                copy_video_metadata(description.video_metadata, sink)
             # The first frame is encoded in the thread too: with it the encoder allocates long-lived memory, which would
             # fragment the memory of frames if it were allocated here.
             stream = chain_first([first], frames)

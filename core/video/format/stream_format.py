@@ -21,7 +21,7 @@ from .chroma_location import CENTER, chroma_location_of, chroma_subsampling
 # FFmpeg's constants for colors (AVCOL_*). BT.601 has two, which share one matrix.
 RGB, BT709, UNSPECIFIED, BT601, SMPTE170M, BT2020 = 0, 1, 2, 5, 6, 9
 LIMITED_RANGE, FULL_RANGE = 1, 2
-PQ, HLG = 16, 18
+SRGB, PQ, HLG = 13, 16, 18
 
 NativeFrames: TypeAlias = list[VideoFrame]
 """Consecutive frames as decoded: in the pixel format and orientation of the file."""

@@ -36,7 +36,8 @@ class ImageClip:
     natural
     order: frame 9 comes before frame 10. fps: images do not store one. max_pixels: the largest width * height accepted.
     bit_depth, color: of the first image, 8 or 16 bits per channel, and its color description.
-    Raises ClipError where there are no images, they differ in type or size, or one cannot be read.
+    Of a file with several images, the first is read. Raises ClipError where there are no images, they differ in type or
+    size, one cannot be read, or `path` is one file with several frames (an animated WebP, pages of a TIFF).
     """
 
     @renamed_arguments(where="path")
@@ -45,7 +46,7 @@ class ImageClip:
         self._max_pixels = max_pixels
         first = read_image(self.files[0], max_pixels)
         warn_about_gaps(self.files)
-        _warn_multi_image(self.files[0])
+        _check_multi_image(self.files[0], is_sequence=not Path(path).is_file())
         self._channels, self.bit_depth = first.shape[2], 16 if first.dtype == np.uint16 else 8
         self.color = read_image_color(self.files[0].read_bytes(), self.files[0])
         self.info = ClipInfo(first.shape[1], first.shape[0], fps, len(self.files))
@@ -105,8 +106,15 @@ def read_image(file: Path, max_pixels: int = demux.MAX_PIXELS) -> NDArray[np.gen
     return _decode_pillow(file, content, max_pixels)
 
 
-def _warn_multi_image(file: Path) -> None:
-    if read_image_metadata(file.read_bytes()).is_multi_image:
+def _check_multi_image(file: Path, *, is_sequence: bool) -> None:
+    """Raise ClipError for frames that are the whole source; log other images."""
+    metadata = read_image_metadata(file.read_bytes())
+    if metadata.has_frames and not is_sequence:
+        raise ClipError(
+            f"{file}: the file has several frames, of which only the first could be read; "
+            "convert it to a video, GIF or APNG, or save each frame as a file of its own in a folder"
+        )
+    if metadata.is_multi_image:
         log.warning("%s: the file has several images; only the first is read", file)
 
 

@@ -15,6 +15,8 @@ from ..format.stream_format import Orientation
 
 _ORIENTATION_TAG, _BITS_TAG, _COMPRESSION_TAG = 274, 258, 259  # TIFF tags, shared by EXIF
 _JPEG_COMPRESSIONS = (6, 7)
+_SIZE_TAGS, _KIND_TAG = (256, 257), 254
+_PREVIEW, _MASK = 1, 4  # bits of the kind of an image
 # Values of EXIF's orientation tag; 1 is upright.
 _EXIF_ORIENTATIONS = {
     1: Orientation(),
@@ -32,12 +34,14 @@ _EXIF_ORIENTATIONS = {
 class ImageMetadata:
     """Properties in the header of an image file.
 
-    orientation: None where it is not given. is_multi_image: whether the file has more than one image. is_jpeg: whether
-    a TIFF is compressed as JPEG. bit_depth: of the deepest channel of a TIFF; 8 for other files.
+    orientation: None where it is not given. is_multi_image: whether the file has more than one image. has_frames:
+    whether these are an animation, or pages of one size, and not a preview or a mask of the first image. is_jpeg:
+    whether a TIFF is compressed as JPEG. bit_depth: of the deepest channel of a TIFF; 8 for other files.
     """
 
     orientation: Orientation | None = None
     is_multi_image: bool = False
+    has_frames: bool = False
     is_jpeg: bool = False
     bit_depth: int = 8
 
@@ -54,9 +58,8 @@ def read_image_metadata(content: bytes) -> ImageMetadata:
                 return _parse_png(content)
         if content.startswith((b"II", b"MM")):
             return _parse_tiff(content)
-        return ImageMetadata(
-            is_multi_image=content[8:12] == b"WEBP" and content[12:16] == b"VP8X" and bool(content[20] & 2)
-        )
+        is_animated = content[8:12] == b"WEBP" and content[12:16] == b"VP8X" and bool(content[20] & 2)
+        return ImageMetadata(is_multi_image=is_animated, has_frames=is_animated)
     except Exception:  # damaged tags can make Pillow raise anything
         return ImageMetadata()
 
@@ -80,7 +83,8 @@ def without_exif(content: bytes) -> bytes:
 def _parse_png(content: bytes) -> ImageMetadata:
     exif = Image.Exif()
     exif.load(b"Exif\0\0" + next((data for kind, data in png_chunks(content) if kind == b"eXIf"), b""))
-    return ImageMetadata(_EXIF_ORIENTATIONS.get(exif.get(_ORIENTATION_TAG, 0)), is_animated_png(content))
+    is_animated = is_animated_png(content)
+    return ImageMetadata(_EXIF_ORIENTATIONS.get(exif.get(_ORIENTATION_TAG, 0)), is_animated, is_animated)
 
 
 def png_chunks(content: bytes) -> Iterator[tuple[bytes, bytes]]:
@@ -104,9 +108,14 @@ def is_animated_png(content: bytes) -> bool:
 
 def read_tiff_tags(content: bytes) -> ImageFileDirectory_v2:
     """Read the tags of the first image of a TIFF file; raises what Pillow raises."""
+    return _read_directory(content)
+
+
+def _read_directory(content: bytes, offset: int | None = None) -> ImageFileDirectory_v2:
+    """Read the tags of the image at `offset`, by default the first one."""
     is_big_tiff = content[2:4] in (b"+\0", b"\0+")  # the variant for files beyond 4 GB
     tags, file = ImageFileDirectory_v2(content[: 16 if is_big_tiff else 8]), io.BytesIO(content)
-    file.seek(tags.next)
+    file.seek(tags.next if offset is None else offset)
     tags.load(file)
     return tags
 
@@ -114,4 +123,20 @@ def read_tiff_tags(content: bytes) -> ImageFileDirectory_v2:
 def _parse_tiff(content: bytes) -> ImageMetadata:
     tags = read_tiff_tags(content)
     jpeg, bits = tags.get(_COMPRESSION_TAG) in _JPEG_COMPRESSIONS, max(tags.get(_BITS_TAG, (1,)))
-    return ImageMetadata(_EXIF_ORIENTATIONS.get(tags.get(_ORIENTATION_TAG, 0)), bool(tags.next), jpeg, bits)
+    orientation = _EXIF_ORIENTATIONS.get(tags.get(_ORIENTATION_TAG, 0))
+    return ImageMetadata(orientation, bool(tags.next), _has_frames(content, tags), jpeg, bits)
+
+
+def _has_frames(content: bytes, first: ImageFileDirectory_v2) -> bool:
+    """Whether the second image of a TIFF is another page.
+
+    It has the size of the first then, and is no preview or mask.
+    """
+    if not first.next:
+        return False
+    try:
+        second = _read_directory(content, first.next)
+    except Exception:  # damaged tags can make Pillow raise anything
+        return False
+    is_same_size = all(first.get(tag) == second.get(tag) for tag in _SIZE_TAGS)
+    return is_same_size and not second.get(_KIND_TAG, 0) & (_PREVIEW | _MASK)

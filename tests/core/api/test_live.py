@@ -11,6 +11,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import av
+import numpy as np
 import pytest
 import torch
 from camera_simulation import make_shaken_clip
@@ -192,6 +193,19 @@ def test_live_timestamps_ascend(clip_file: Path):
 def test_a_source_that_cannot_be_opened_is_reported(tmp_path: Path, name: str, message: str):
     with pytest.raises(ClipError, match=message):
         stabilize_live_video(name, tmp_path / "out.mkv", device="cpu")
+
+
+@pytest.mark.parametrize("on_damage", ["fail", "keep"])
+def test_an_mp4_whose_index_is_at_its_end_is_explained(tmp_path: Path, on_damage: str):
+    """Noise makes the file larger than what FFmpeg buffers of a pipe; in a smaller one the index is found."""
+    random = np.random.default_rng(0)
+    noise = random.integers(0, 255, (240, 320, 3), np.uint8)
+    source = make_video(tmp_path / "in.mp4", 4, size=(320, 240), draw=lambda *_: noise)
+    words = ["stabilize", "-", tmp_path / "out.mkv", "--live", "--on-damage", on_damage]
+    done = subprocess.run(cli_command(*words), input=source.read_bytes(), capture_output=True, check=False)
+    assert done.returncode == 1
+    assert b"give the file name, or pipe Matroska or MPEG-TS" in done.stderr
+    assert b"--on-damage" not in done.stderr
 
 
 def test_the_command_refuses_to_resume_a_live_run(tmp_path: Path, clip_file: Path, run_cli):

@@ -12,7 +12,7 @@ import av
 import pytest
 import torch
 from camera_simulation import make_shaken_clip
-from numbered_video import numbered_frames, read_numbers
+from numbered_video import make_video, numbered_frames, read_numbers
 from steadyscale.core import (
     Border,
     ClipError,
@@ -143,6 +143,41 @@ def test_a_pipeline_is_a_source_and_its_operations_run_first(tmp_path: Path, cli
     assert read_numbers(open_clip(tmp_path / "out.mp4")) == list(range(12))
     assert report.info.size == (256, 192)
     assert count_audio(tmp_path / "out.mp4") == 1
+
+
+@pytest.mark.parametrize("write", ["upscale_video", "write_clip"])
+def test_audio_that_images_do_not_keep_is_reported(
+    tmp_path: Path, clip_file: Path, caplog: pytest.LogCaptureFixture, write: str
+):
+    def run(source: Path, target: Path) -> str:
+        caplog.clear()
+        if write == "write_clip":
+            write_clip(target, open_clip(source).frames(), open_clip(source).info, source=source)
+        else:
+            upscale_video(source, target, model=Doubling(), **CPU)
+        return caplog.text
+
+    note = "1 audio track is not kept in images; write a video file to keep it"
+    silent = make_video(tmp_path / "silent.mp4", 3)
+    assert run(clip_file, tmp_path / "out").count(note) == 1
+    assert "audio" not in run(clip_file, tmp_path / "out.mp4") + run(silent, tmp_path / "still")
+
+
+@pytest.mark.parametrize("resumable", [False, True])
+@pytest.mark.parametrize(("height", "matrix"), [(286, 6), (290, 1)])
+def test_a_video_of_images_is_tagged_as_srgb(tmp_path: Path, height: int, matrix: int, resumable: bool):
+    """The matrix is that which players assume for the height."""
+    write_images(tmp_path / "in", iter([numbered_frames(2, 64, height)]))
+    upscale_video(tmp_path / "in", tmp_path / "out.mp4", model=Doubling(), resumable=resumable, **CPU)
+    stored = VideoClip(tmp_path / "out.mp4").stream_format
+    assert (stored.primaries, stored.transfer, stored.matrix, stored.tagged) == (1, 13, matrix, True)
+
+
+def test_rgb_video_without_tags_gets_no_transfer(tmp_path: Path):
+    source = make_video(tmp_path / "in.mkv", 2, codec="ffv1", pixel_format="bgr0")
+    upscale_video(source, tmp_path / "out.mp4", model=Doubling(), **CPU)
+    stored = VideoClip(tmp_path / "out.mp4").stream_format
+    assert (stored.primaries, stored.transfer, stored.matrix, stored.tagged) == (2, 2, 6, True)
 
 
 def test_images_do_not_replace_their_source(tmp_path: Path):

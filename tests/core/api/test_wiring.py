@@ -43,6 +43,7 @@ from steadyscale.core.smoothing.strength import Strength
 from steadyscale.core.upscaling.settings import ColorCorrection, UpscaleStats
 from steadyscale.core.video.decode.corruption_report import OnDamage
 from steadyscale.core.video.decode.packets.demux import NO_PIXEL_LIMIT
+from steadyscale.core.video.format.source_description import SourceDescription
 from steadyscale.core.video.images.image_clip import ImageClip
 from steadyscale.core.video.images.png_writer import write_images
 
@@ -341,6 +342,7 @@ class LiveSource:
     def __init__(self, clip: TensorClip) -> None:
         self.info, self.bit_depth, self._clip, self.stops = clip.info, 8, clip, []
         self.time, self.time_base, self.times = None, Fraction(1, 1000), "the timestamps"
+        self.description = SourceDescription(metadata={"title": "A title"})
 
     def __enter__(self):
         return self
@@ -392,7 +394,7 @@ def test_arguments_of_a_live_run_arrive(live):
     }  # fmt: skip
     written = recorded.one("write_video")
     assert (written["path"], written["encoding"], written["info"]) == ("out.mp4", ENCODING, source.info)
-    assert written["times"] == "the timestamps"
+    assert (written["times"], written["description"]) == ("the timestamps", source.description)
     assert (report.command, report.input, report.output, report.frames_out) == ("stabilize", "camera", "out.mp4", 5)
     assert report.info.length == 5
 

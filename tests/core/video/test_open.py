@@ -10,6 +10,7 @@ from steadyscale.core.clip import ClipError, ClipInfo
 from steadyscale.core.video.decode.corruption_report import OnDamage
 from steadyscale.core.video.decode.video_clip import VideoClip
 from steadyscale.core.video.encode.codecs import Encoding
+from steadyscale.core.video.format.stream_format import BT709, SRGB
 from steadyscale.core.video.images.image_clip import ImageClip
 from steadyscale.core.video.images.png_writer import write_images
 from steadyscale.core.video.open import check_target, open_clip, write_clip
@@ -34,7 +35,9 @@ def test_video_to_images_and_back(tmp_path: Path, clip_file: Path):
     assert write_clip(tmp_path / "frames", clip.frames(5), clip.info, source=clip_file) == 12
     images = open_clip(tmp_path / "frames", fps=Fraction(24))
     assert write_clip(tmp_path / "back.mp4", images.frames(), images.info, source=tmp_path / "frames") == 12
-    assert read_numbers(open_clip(tmp_path / "back.mp4")) == list(range(12))
+    back = VideoClip(tmp_path / "back.mp4")
+    assert read_numbers(back) == list(range(12))
+    assert (back.stream_format.primaries, back.stream_format.transfer) == (BT709, SRGB)
 
 
 def test_the_source_is_never_replaced(tmp_path: Path, clip_file: Path, monkeypatch: pytest.MonkeyPatch):

@@ -143,14 +143,34 @@ def test_12_bit_jpeg_within_tiff_is_refused(tmp_path: Path):
 
 
 @pytest.mark.parametrize("suffix", [".tif", ".webp"])
-def test_several_images_in_one_file_are_reported(tmp_path: Path, suffix: str, caplog: pytest.LogCaptureFixture):
+def test_several_frames_in_one_file_are_refused_and_in_a_sequence_reported(
+    tmp_path: Path, suffix: str, caplog: pytest.LogCaptureFixture
+):
     pages = [Image.fromarray(draw_number(number)) for number in range(3)]
     pages[0].save(tmp_path / f"p{suffix}")
     assert read_numbers(ImageClip(tmp_path / f"p{suffix}")) == [0]
     assert caplog.text == ""
     pages[0].save(tmp_path / f"p{suffix}", save_all=True, append_images=pages[1:])
-    assert read_numbers(ImageClip(tmp_path / f"p{suffix}")) == [0]
+    with pytest.raises(ClipError, match="has several frames, of which only the first could be read"):
+        ImageClip(tmp_path / f"p{suffix}")
+    assert read_numbers(ImageClip(tmp_path / f"*{suffix}")) == [0]
     assert caplog.text.count("only the first is read") == 1
+
+
+@pytest.mark.parametrize(
+    ("size", "kind"), [((32, 24), 0), ((64, 48), 1), ((64, 48), 4)], ids=["size", "preview", "mask"]
+)
+def test_the_preview_and_the_mask_of_a_tiff_are_no_frames(
+    tmp_path: Path, size: tuple[int, int], kind: int, caplog: pytest.LogCaptureFixture
+):
+    first, second = Image.fromarray(draw_number(5)), Image.fromarray(draw_number(6)).resize(size)
+    second.encoderinfo = {"tiffinfo": {254: kind}}
+    first.save(tmp_path / "p.tif", save_all=True, append_images=[second])
+    with Image.open(tmp_path / "p.tif") as image:
+        image.seek(1)
+        assert (image.size, image.tag_v2.get(254, 0)) == (size, kind)
+    assert read_numbers(ImageClip(tmp_path / "p.tif")) == [5]
+    assert "only the first is read" in caplog.text
 
 
 @pytest.mark.parametrize(
