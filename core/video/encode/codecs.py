@@ -45,6 +45,15 @@ CODECS = {
     "ffv1": Codec("ffv1", "bgr0", "bgra", options={"level": "3", "slices": "4", "slicecrc": "1"}),
 }
 
+X264_PRESETS = (
+    *("ultrafast", "superfast", "veryfast", "faster", "fast"),
+    *("medium", "slow", "slower", "veryslow", "placebo"),
+)
+"""Presets of x264 and x265, the fastest first; both accept their numbers, too."""
+SVT_AV1_PRESETS = tuple(map(str, range(14)))
+"""Presets of SVT-AV1, the slowest first."""
+_PRESETS = {"h264": X264_PRESETS, "hevc": X264_PRESETS, "av1": SVT_AV1_PRESETS}
+
 
 @dataclass(frozen=True)
 class Container:
@@ -134,7 +143,10 @@ def codec_for(path: Path, container: Container, encoding: Encoding) -> Codec:
     if codec.encoder == "libsvtav1":
         os.environ.setdefault("SVT_LOG", "1")  # errors only; SVT-AV1 prints its settings to stderr, not to a log
     if encoding.preset is not None and codec.preset is not None and not _has_preset(name, encoding.preset):
-        raise ClipError(f"{path}: {codec.encoder} has no preset '{encoding.preset}'; the default is {codec.preset}")
+        raise ClipError(
+            f"{path}: {codec.encoder} has no preset '{encoding.preset}'; choose one of {', '.join(_PRESETS[name])} "
+            f"(--preset; the default is {codec.preset})"
+        )
     return codec
 
 
@@ -147,7 +159,9 @@ def check_pixel_format(path: Path, codec: Codec, pixel_format: str) -> None:
 
 @lru_cache(maxsize=16)
 def _has_preset(name: str, preset: str) -> bool:
-    """Whether the encoder accepts a preset, which it only reports when it is opened."""
+    """Whether the encoder accepts a preset, which most only report when they are opened."""
+    if name == "h264":  # x264 prints that it is invalid to stderr, past FFmpeg's log
+        return preset.lower() in X264_PRESETS or preset in map(str, range(len(X264_PRESETS)))
     codec = CODECS[name]
     context = cast(VideoCodecContext, av.CodecContext.create(codec.encoder, "w"))
     context.width, context.height, context.pix_fmt, context.time_base = 64, 64, codec.pixel_format, Fraction(1, 24)
