@@ -7,6 +7,7 @@ from fractions import Fraction
 from typing import Any
 
 from ..core.jobs.segments import SEGMENT_SECONDS
+from ..core.storage.location import ObjectUrl, parse_location
 from ..core.video.decode.corruption_report import OnDamage
 from ..core.video.decode.hwaccel import HWACCELS
 from ..core.video.decode.packets.demux import MAX_PIXELS
@@ -94,11 +95,17 @@ def _add_resume_options(parser: argparse.ArgumentParser) -> None:
         metavar="S",
         help=f"length of a segment, the most that an interrupted run loses (default {SEGMENT_SECONDS:g})",
     )
-    parser.set_defaults(keeps=_is_resumable)
+    parser.set_defaults(keeps=_keeps_work)
 
 
-def _is_resumable(args: argparse.Namespace) -> bool:
-    return bool(args.resumable or args.job)
+def _keeps_work(args: argparse.Namespace) -> bool:
+    """Whether there is a job folder; one in which nothing was finished is removed."""
+    if not (args.resumable or args.job):
+        return False
+    from ..core.jobs.state.folder import default_job_folder
+
+    folder = parse_location(args.job) if args.job else default_job_folder(args.output)
+    return isinstance(folder, ObjectUrl) or folder.exists()
 
 
 def run_options(args: argparse.Namespace, bars: ProgressBars) -> dict[str, Any]:
