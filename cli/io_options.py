@@ -12,7 +12,7 @@ from ..core.video.decode.corruption_report import OnDamage
 from ..core.video.decode.hwaccel import HWACCELS
 from ..core.video.decode.packets.demux import MAX_PIXELS
 from ..core.video.encode.codecs import CODECS, ENCODERS, Encoding
-from .arg_types import add_enum_option, frame_rate, positive_float
+from .arg_types import add_enum_option, frame_rate, integer, positive_float
 from .device_options import add_device_option
 from .progress import ProgressBars
 
@@ -35,7 +35,10 @@ def add_encoding_options(parser: argparse.ArgumentParser) -> None:
         help="video codec (default: by the file name extension)",
     )
     group.add_argument(
-        "--crf", type=int, default=default.crf, help="constant quality; lower is better (default: visually lossless)"
+        "--crf",
+        type=integer,
+        default=default.crf,
+        help="constant quality; lower is better (default: visually lossless)",
     )
     group.add_argument("--preset", default=default.preset, help="encoder preset: speed against file size")
     group.add_argument(
@@ -52,13 +55,13 @@ def add_encoding_options(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--bits",
-        type=int,
+        type=integer,
         choices=(8, 16),
         default=None,
         help="bits per channel of PNG images (default: 16 if IN has more than 8)",
     )
     group.add_argument(
-        "--max-pixels", type=int, default=MAX_PIXELS, help=f"largest frame size to accept (default {MAX_PIXELS})"
+        "--max-pixels", type=integer, default=MAX_PIXELS, help=f"largest frame size to accept (default {MAX_PIXELS})"
     )
 
 
