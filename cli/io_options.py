@@ -16,13 +16,14 @@ from .arg_types import add_enum_option, frame_rate, integer, positive_float
 from .device_options import add_device_option
 from .progress import ProgressBars
 
+DEFAULT_FPS = Fraction(24)
 SOURCE_HELP = "a video file, a folder of images, or a pattern such as frame_%%04d.png"
 URL_HELP = "or the URL of a video file, such as s3://bucket/clip.mp4 (extra cloud)"
 
 
 def add_fps_option(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--fps", type=frame_rate, default=Fraction(24), help="frame rate of image sequences (default 24)"
+        "--fps", type=frame_rate, default=DEFAULT_FPS, help="frame rate of image sequences (default 24)"
     )
 
 
