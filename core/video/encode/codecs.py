@@ -6,6 +6,7 @@ import os
 from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import lru_cache
+from numbers import Real
 from pathlib import Path
 from typing import cast
 
@@ -88,7 +89,7 @@ class Encoding:
     is better. preset: the software encoder's name of a speed. pixel_format: FFmpeg's name; yuv420p plays everywhere.
     encoder: one of ENCODERS. A hardware encoder gets the same settings, translated; where it does not work, the
     software encoder takes its place, and the reason is logged. FFmpeg's name of one hardware encoder, such as
-    h264_nvenc, allows no replacement.
+    h264_nvenc, allows no replacement. Raises ClipError for a value of another type.
     """
 
     codec: str | None = None
@@ -96,6 +97,14 @@ class Encoding:
     preset: str | None = None
     pixel_format: str | None = None
     encoder: str = "software"
+
+    def __post_init__(self) -> None:
+        values: dict[str, object] = vars(self)
+        if values["crf"] is not None and not isinstance(values["crf"], Real):
+            raise ClipError(f"crf is {values['crf']!r}; it has to be a number, of which a lower one is better")
+        for name in ("codec", "preset", "pixel_format", "encoder"):
+            if values[name] is not None and not isinstance(values[name], str):
+                raise ClipError(f"{name} is {values[name]!r}; it has to be a name")
 
 
 def container_for(path: Path) -> Container:

@@ -42,6 +42,13 @@ def test_settings_that_an_encoder_does_not_have_are_refused_before_the_work(
     assert capfd.readouterr() == ("", ""), "the C libraries print nothing"
 
 
+@pytest.mark.parametrize("values", [{"crf": "x"}, {"preset": 5}, {"codec": 264}, {"pixel_format": 1}, {"encoder": 2}])
+def test_settings_of_another_type_are_refused(values: dict[str, object]):
+    [(name, value)] = values.items()
+    with pytest.raises(ClipError, match=rf"^{name} is {value!r}; it has to be a n"):
+        Encoding(**values)
+
+
 @pytest.mark.parametrize("preset", [*X264_PRESETS, "0", "9", "Fast"])
 def test_presets_of_x264_are_those_that_it_accepts(preset: str):
     stream = av.CodecContext.create("libx264", "w")
