@@ -168,7 +168,7 @@ def check_pixel_format(path: Path, codec: Codec, pixel_format: str) -> None:
 
 @lru_cache(maxsize=16)
 def _has_preset(name: str, preset: str) -> bool:
-    """Whether the encoder accepts a preset, which most only report when they are opened."""
+    """Whether the encoder accepts a preset; most only report it when opened."""
     if name == "h264":  # x264 prints that it is invalid to stderr, past FFmpeg's log
         return preset.lower() in X264_PRESETS or preset in map(str, range(len(X264_PRESETS)))
     codec = CODECS[name]
