@@ -32,5 +32,5 @@ def _unused_options(args: argparse.Namespace) -> Iterator[str]:
         yield (
             f"--bits has no effect: {args.output} is a video; it is for PNG images, and --pixel-format is for videos"
         )
-    if getattr(args, "reference", None) is not None and args.smoothing != Smoothing.LOCKED:
-        yield "--reference has no effect: it is the frame whose view --smoothing locked holds; add that"
+    if getattr(args, "reference", None) is not None and args.smoothing != Smoothing.LOCKED and not args.horizon:
+        yield "--reference has no effect: it is for --smoothing locked, or a --horizon above 0; add one of them"

@@ -56,7 +56,7 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _find_weights(name: str) -> Path | None:
-    """The file of the network of that name; None for other names, and where there is such a file.
+    """The weights of that name; None for another name, or a file of that name.
 
     Raises WeightsError where it is not downloaded yet.
     """

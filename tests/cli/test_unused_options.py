@@ -22,6 +22,7 @@ VIDEO, IMAGES = "in.mp4 out.mp4", "frames out"
         (f"stabilize {VIDEO} --reference 4", ["--reference"]),
         (f"stabilize {VIDEO} --reference 4 --smoothing kalman", ["--reference"]),
         (f"stabilize {VIDEO} --reference 0 --smoothing locked", []),
+        (f"stabilize {VIDEO} --reference 4 --horizon 0.5", []),  # its roll is level then
         (f"enhance {VIDEO} --fps 30 --bits 8 --reference 4", ["--fps", "--bits", "--reference"]),
         (f"upscale {'x' * 300} out.mp4 --fps 30", []),
     ],
