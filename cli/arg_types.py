@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from enum import Enum
 from fractions import Fraction
 from typing import Any, TypeAlias
@@ -34,40 +35,33 @@ def add_enum_option(
         parser.add_argument(deprecated_name, help=argparse.SUPPRESS, **options)
 
 
+def number(text: str) -> float:
+    return _parse_number(text, "a number", lambda value: value == value)
+
+
 def positive_float(text: str) -> float:
-    number = float(text)
-    if not 0 < number < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text} is not above 0")
-    return number
+    return _parse_number(text, "a number above 0", lambda value: 0 < value < float("inf"))
 
 
 def non_negative_float(text: str) -> float:
-    number = float(text)
-    if not 0 <= number < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text} is below 0")
-    return number
+    return _parse_number(text, "a number, 0 or more", lambda value: 0 <= value < float("inf"))
 
 
 def unit_float(text: str) -> float:
-    number = float(text)
-    if not 0 <= number <= 1:
-        raise argparse.ArgumentTypeError(f"{text} is not between 0 and 1")
-    return number
+    return _parse_number(text, "a number from 0 to 1", _is_unit)
 
 
 def deflicker_strength(text: str) -> float | None:
     """Parse a strength from 0 to 1, or "auto", which stands for None."""
-    return None if text == "auto" else unit_float(text)
+    return None if text == "auto" else _parse_number(text, "auto or a number from 0 to 1", _is_unit)
 
 
 def readout_time(text: str) -> RollingShutter | float:
     """Parse a word of `RollingShutter`, or the readout time per frame time."""
     if text in list(RollingShutter):
         return RollingShutter(text)
-    number = float(text)
-    if not -1 <= number <= 1:
-        raise argparse.ArgumentTypeError(f"{text} is not between -1 and 1")
-    return number
+    words = ", ".join(RollingShutter)
+    return _parse_number(text, f"{words} or a number from -1 to 1", lambda value: -1 <= value <= 1)
 
 
 def bars(text: str) -> BarDetection | Bars:
@@ -102,18 +96,19 @@ def whole_number(text: str) -> int:
     return int(text)
 
 
+def integer(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text} is not a whole number") from None
+
+
 def change_threshold(text: str) -> float:
-    number = float(text)
-    if not 0 <= number <= 255:
-        raise argparse.ArgumentTypeError(f"{text} is not between 0 and 255")
-    return number
+    return _parse_number(text, "a number from 0 to 255", lambda value: 0 <= value <= 255)
 
 
 def zoom_factor(text: str) -> float:
-    number = float(text)
-    if not 1 <= number < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text} is below 1, which is no zoom at all")
-    return number
+    return _parse_number(text, "a number from 1 (no zoom)", lambda value: 1 <= value < float("inf"))
 
 
 def frame_rate(text: str) -> Fraction:
@@ -128,3 +123,21 @@ def frame_size(text: str) -> tuple[int, int]:
     if not (width.isdecimal() and height.isdecimal() and int(width) and int(height)):
         raise argparse.ArgumentTypeError(f"{text} is no size; give width x height, such as 1920x1080")
     return int(width), int(height)
+
+
+def _is_unit(value: float) -> bool:
+    return 0 <= value <= 1
+
+
+def _parse_number(text: str, requirement: str, is_valid: Callable[[float], bool]) -> float:
+    """The number in a text; what argparse prints of a ValueError names a function.
+
+    Raises ArgumentTypeError, with the requirement.
+    """
+    try:
+        value = float(text)
+    except ValueError:
+        value = float("nan")
+    if not is_valid(value):
+        raise argparse.ArgumentTypeError(f"{text} is not {requirement}")
+    return value

@@ -7,21 +7,23 @@ from fractions import Fraction
 from typing import Any
 
 from ..core.jobs.segments import SEGMENT_SECONDS
+from ..core.storage.location import ObjectUrl, parse_location
 from ..core.video.decode.corruption_report import OnDamage
 from ..core.video.decode.hwaccel import HWACCELS
 from ..core.video.decode.packets.demux import MAX_PIXELS
 from ..core.video.encode.codecs import CODECS, ENCODERS, Encoding
-from .arg_types import add_enum_option, frame_rate, positive_float
+from .arg_types import add_enum_option, frame_rate, integer, positive_float
 from .device_options import add_device_option
 from .progress import ProgressBars
 
+DEFAULT_FPS = Fraction(24)
 SOURCE_HELP = "a video file, a folder of images, or a pattern such as frame_%%04d.png"
 URL_HELP = "or the URL of a video file, such as s3://bucket/clip.mp4 (extra cloud)"
 
 
 def add_fps_option(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--fps", type=frame_rate, default=Fraction(24), help="frame rate of image sequences (default 24)"
+        "--fps", type=frame_rate, default=DEFAULT_FPS, help="frame rate of image sequences (default 24)"
     )
 
 
@@ -34,7 +36,10 @@ def add_encoding_options(parser: argparse.ArgumentParser) -> None:
         help="video codec (default: by the file name extension)",
     )
     group.add_argument(
-        "--crf", type=int, default=default.crf, help="constant quality; lower is better (default: visually lossless)"
+        "--crf",
+        type=integer,
+        default=default.crf,
+        help="constant quality; lower is better (default: visually lossless)",
     )
     group.add_argument("--preset", default=default.preset, help="encoder preset: speed against file size")
     group.add_argument(
@@ -51,13 +56,13 @@ def add_encoding_options(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--bits",
-        type=int,
+        type=integer,
         choices=(8, 16),
         default=None,
         help="bits per channel of PNG images (default: 16 if IN has more than 8)",
     )
     group.add_argument(
-        "--max-pixels", type=int, default=MAX_PIXELS, help=f"largest frame size to accept (default {MAX_PIXELS})"
+        "--max-pixels", type=integer, default=MAX_PIXELS, help=f"largest frame size to accept (default {MAX_PIXELS})"
     )
 
 
@@ -94,11 +99,17 @@ def _add_resume_options(parser: argparse.ArgumentParser) -> None:
         metavar="S",
         help=f"length of a segment, the most that an interrupted run loses (default {SEGMENT_SECONDS:g})",
     )
-    parser.set_defaults(keeps=_is_resumable)
+    parser.set_defaults(keeps=_keeps_work)
 
 
-def _is_resumable(args: argparse.Namespace) -> bool:
-    return bool(args.resumable or args.job)
+def _keeps_work(args: argparse.Namespace) -> bool:
+    """Whether there is a job folder; one in which nothing was finished is removed."""
+    if not (args.resumable or args.job):
+        return False
+    from ..core.jobs.state.folder import default_job_folder
+
+    folder = parse_location(args.job) if args.job else default_job_folder(args.output)
+    return isinstance(folder, ObjectUrl) or folder.exists()
 
 
 def run_options(args: argparse.Namespace, bars: ProgressBars) -> dict[str, Any]:

@@ -77,7 +77,8 @@ def is_step(args: argparse.Namespace) -> bool:
         if name not in _STEP_ARGUMENTS and value != args.default_of(name)
     ]
     if step not in ("measure", "plan") and planned:
-        raise ClipError(f"{', '.join(planned)}: is in the plan already, which --{step} reads; leave it out")
+        what, them = ("an option", "it") if len(planned) == 1 else ("options", "them")
+        raise ClipError(f"{', '.join(planned)}: {what} of the plan; give {them} to --plan, not to --{step}")
     if args.resumable:
         raise ClipError("--resumable does all steps of a job in one process; leave it out")
     return True
@@ -103,8 +104,25 @@ def run_step(args: argparse.Namespace, bars: ProgressBars, plan: dict[str, Any])
         document = {"command": args.command, "job": args.job, "frames": made.frame_count, "pieces": len(made.pieces)}
         print_report(args, document, f"{args.job}: {made.frame_count} frames in {len(made.pieces)} pieces")
         return
+    _check_command(args)
     report = _join(args) if args.join else _compute(args, bars)
     print_report(args, report.as_dict(), str(report))
+
+
+def _check_command(args: argparse.Namespace) -> None:
+    """Raise ClipError where the job was planned by another command."""
+    from ..core.jobs.join import read_join
+    from ..core.jobs.state.job_plan import load_plan
+    from ..core.jobs.state.layout import JobFolder
+
+    folder = JobFolder(args.job)
+    joined = read_join(folder)
+    plan = load_plan(folder, is_needed=False) if joined is None else joined[0]
+    if plan is not None and plan.command not in ("", args.command):  # without one, it is the job of --resumable
+        raise ClipError(
+            f"{args.job}: this job was planned by `steadyscale {plan.command}`, and this is `steadyscale "
+            f"{args.command}`; use {plan.command} for all its steps, or plan a job of {args.command} in another folder"
+        )
 
 
 def _scheduled(number: tuple[int | str, int | None]) -> tuple[int, int] | None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ...core.batch.clip_list import read_clip_list
+from ...core.batch.errors import prefix_path
 from ...core.batch.run import BatchProgress, run_batch
 from ...core.batch.tasks import OPERATIONS, ClipTask
 from ...core.clip import ClipError
@@ -126,7 +127,7 @@ class _Display:
             for label in self._labels.pop(source, ()):
                 self._bars.remove(label)
             outcome = record["error"] or f"{record['frames']} frames in {record['seconds']:.1f} s"
-            self._bars.notify(f"{progress.finished} of {progress.total}: {record['out']}: {outcome}")
+            self._bars.notify(f"{progress.finished} of {progress.total}: {prefix_path(record['out'], outcome)}")
         elif (clip := progress.progress) is not None and not clip.message:
             label = Path(source).name
             if (shard := progress.shard) is not None:

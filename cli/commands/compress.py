@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
+from ..arg_types import integer, number
 from ..console import print_report
 from ..device_options import add_device_option
 from ..progress import ProgressBars
@@ -31,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--output", required=True, metavar="FILE", help="a .safetensors file; ONNX graphs are written beside it"
     )
     parser.add_argument(
-        "--prune", type=float, default=0.0, metavar="SHARE", help="fraction of the channels to remove, such as 0.5"
+        "--prune", type=number, default=0.0, metavar="SHARE", help="fraction of the channels to remove, such as 0.5"
     )
     parser.add_argument("--separable", action="store_true", help="use depthwise-separable inner convolutions")
     parser.add_argument("--half", action="store_true", help="store weights as fp16")
@@ -39,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--int8", action="store_true", help="also write an int8 ONNX graph")
     parser.add_argument(
         "--max-loss-db",
-        type=float,
+        type=number,
         default=DEFAULT_MAX_LOSS_DB,
         metavar="DB",
         help="largest loss of PSNR to the ground truth, where the original is better than bicubic "
@@ -47,7 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--min-kept",
-        type=float,
+        type=number,
         default=DEFAULT_MIN_KEPT,
         metavar="SHARE",
         help="smallest share of the original's difference to bicubic that the result keeps "
@@ -57,9 +58,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--no-gate", action="store_true", help="write the result even if it exceeds the limits, which are reported"
     )
     parser.add_argument(
-        "--steps", type=int, default=DEFAULT_STEPS, help=f"training steps after compression (default {DEFAULT_STEPS})"
+        "--steps",
+        type=integer,
+        default=DEFAULT_STEPS,
+        help=f"training steps after compression (default {DEFAULT_STEPS})",
     )
-    parser.add_argument("--seed", type=int, default=0, help="random seed (default 0)")
+    parser.add_argument("--seed", type=integer, default=0, help="random seed (default 0)")
     add_device_option(parser)
 
 

@@ -11,6 +11,7 @@ from ..io_options import add_encoding_options, add_fps_option, add_io_options, r
 from ..job_options import add_job_options, is_step, run_step
 from ..progress import ProgressBars
 from ..stabilize_options import add_stabilize_options, stabilize_settings
+from ..unused_options import warn_of_unused_options
 from ..upscale_options import add_upscale_options, upscale_settings
 
 
@@ -25,6 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
+    warn_of_unused_options(args)
     settings = {
         "model": args.model,
         "upscaling": upscale_settings(args),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
 
 from ...core.api.report import info_fields
@@ -16,11 +17,15 @@ WEIGHT_SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt", ".param", ".bin", ".o
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_fps_option(parser)
-    parser.add_argument("file", metavar="FILE")
+    parser.add_argument(
+        "file",
+        metavar="FILE",
+        help="a video file, a folder or pattern of images, a weight file, or a name from `steadyscale models list`",
+    )
 
 
 def run(args: argparse.Namespace) -> None:
-    path = Path(args.file)
+    path = _find_weights(args.file) or Path(args.file)
     if path.suffix.lower() in WEIGHT_SUFFIXES:
         from ...models import load_upscaler
 
@@ -48,3 +53,16 @@ def run(args: argparse.Namespace) -> None:
     print_report(
         args, {"command": "info", "file": str(path), **report}, "\n".join(f"{k}: {v}" for k, v in report.items())
     )
+
+
+def _find_weights(name: str) -> Path | None:
+    """The weights of that name; None for another name, or a file of that name.
+
+    Raises WeightsError where it is not downloaded yet.
+    """
+    if os.path.lexists(name):
+        return None
+    from ...models.zoo import zoo
+
+    is_known = zoo.find_bundled(name) is not None or name in [entry.name for entry in zoo.ENTRIES]
+    return zoo.find_weights(name) if is_known else None

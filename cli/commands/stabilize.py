@@ -14,6 +14,7 @@ from ..io_options import add_encoding_options, add_fps_option, add_io_options, r
 from ..job_options import add_job_options, is_step, run_step
 from ..progress import ProgressBars
 from ..stabilize_options import add_stabilize_options, stabilize_settings
+from ..unused_options import warn_of_unused_options
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -43,6 +44,7 @@ def _add_live_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
+    warn_of_unused_options(args)
     with ProgressBars(args.quiet) as bars:
         if is_step(args):
             if args.live:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from ..arg_types import positive_int
+from ..arg_types import integer, positive_int
 from ..console import print_report
 
 
@@ -14,7 +14,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--steps", type=positive_int, default=300, help="training steps of each of the two networks (default 300)"
     )
-    parser.add_argument("--seed", type=int, default=0, help="random seed (default 0)")
+    parser.add_argument("--seed", type=integer, default=0, help="random seed (default 0)")
     parser.add_argument(
         "--path",
         action="append",

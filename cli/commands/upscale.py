@@ -10,6 +10,7 @@ from ..device_options import add_inference_options
 from ..io_options import add_encoding_options, add_fps_option, add_io_options, run_options
 from ..job_options import add_job_options, is_step, run_step
 from ..progress import ProgressBars
+from ..unused_options import warn_of_unused_options
 from ..upscale_options import add_upscale_options, upscale_settings
 
 
@@ -23,6 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
+    warn_of_unused_options(args)
     with ProgressBars(args.quiet) as bars:
         if is_step(args):
             settings = {"model": args.model, "upscaling": upscale_settings(args), "deflicker": args.temporal}

@@ -23,7 +23,7 @@ from ..storage.copies import local_source
 from ..upscaling.settings import UpscaleSettings
 from ..video.decode.timestamps import TimeRange
 from ..video.decode.video_clip import VideoClip
-from .errors import BatchFailed
+from .errors import BatchFailed, prefix_path
 from .local_executor import core_count
 from .tasks import ClipTask
 
@@ -102,9 +102,9 @@ class BatchEstimate:
 
     def check(self) -> None:
         """Raise BatchFailed where clips cannot be estimated."""
-        if failed := [clip for clip in self.clips if clip.error is not None]:
+        if failed := [prefix_path(clip.source, clip.error) for clip in self.clips if clip.error is not None]:
             lines = [f"{len(failed)} of {len(self.clips)} clips cannot be estimated"]
-            raise BatchFailed("\n".join([*lines, *(f"  {clip.source}: {clip.error}" for clip in failed)]))
+            raise BatchFailed("\n".join([*lines, *(f"  {line}" for line in failed)]))
 
     def as_dict(self) -> dict[str, object]:
         """The estimate as JSON values: what `steadyscale estimate --json` prints."""

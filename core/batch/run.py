@@ -18,7 +18,7 @@ from ..runtime.files.folder_lock import folder_lock
 from ..storage.location import Location, ObjectUrl, is_url, parse_location
 from ..storage.object_storage import ObjectStorage
 from ..video.open import check_name
-from .errors import BatchFailed
+from .errors import BatchFailed, prefix_path
 from .executor import Executor, InlineExecutor
 from .results import DONE, RESULTS_NAME, ResultLog, source_state
 from .run_task import job_folder
@@ -80,7 +80,8 @@ class BatchReport:
         """Raise BatchFailed where clips have failed."""
         if self.failed:
             lines = [f"{len(self.failed)} of {self.total} clips failed; the same command tries them again"]
-            raise BatchFailed("\n".join([*lines, *(f"  {record['in']}: {record['error']}" for record in self.failed)]))
+            lines += [f"  {prefix_path(record['in'], record['error'])}" for record in self.failed]
+            raise BatchFailed("\n".join(lines))
 
     def __str__(self) -> str:
         """Such as "97 clips written, 2 finished earlier, 1 failed: results.jsonl"."""

@@ -121,9 +121,11 @@ class StabilizeSettings:
                 "or crop-adaptive, or leave center out of the keyframes"
             )
         if self.hold is Hold.REGION and self.region is None:
-            raise ClipError("hold is 'region': give the region, a box or a mask")
+            raise ClipError("hold is 'region': give the region (--region), a box or a mask")
         if self.hold is not Hold.REGION and self.region is not None:
-            raise ClipError(f"a region is given and hold is '{self.hold.value}': hold 'region', or leave it out")
+            raise ClipError(
+                f"a region is given and hold is '{self.hold.value}': hold 'region' (--hold), or leave it out"
+            )
         if not 0 <= self.hold_strength <= 1:
             raise ClipError(f"hold_strength is {self.hold_strength}; it goes from 0 (background) to 1 (subject)")
 

@@ -7,11 +7,15 @@ from fractions import Fraction
 
 import pytest
 from steadyscale.cli import arg_types
+from steadyscale.cli.registry import COMMANDS, load_command
 from steadyscale.core.bars import BarDetection, Bars
 from steadyscale.core.lens import LENSES, Lens, LensDetection
 from steadyscale.core.motion.camera.readout_time import RollingShutter
 
 ACCEPTED = [
+    ("number", "-1.5", -1.5),
+    ("integer", "-3", -3),
+    ("integer", "1_000", 1000),
     ("positive_float", "0.001", 0.001),
     ("non_negative_float", "0", 0.0),
     ("unit_float", "0", 0.0),
@@ -37,6 +41,17 @@ ACCEPTED = [
     ("frame_size", "3X2", (3, 2)),
 ]
 REFUSED = [
+    ("number", "abc"),
+    ("number", "nan"),
+    ("integer", "1.5"),
+    ("integer", "abc"),
+    ("positive_float", "abc"),
+    ("non_negative_float", "abc"),
+    ("unit_float", "abc"),
+    ("readout_time", "abc"),
+    ("deflicker_strength", "abc"),
+    ("change_threshold", "abc"),
+    ("zoom_factor", "abc"),
     ("positive_float", "0"),
     ("positive_float", "inf"),
     ("positive_float", "nan"),
@@ -84,10 +99,20 @@ def test_a_value_beyond_the_range_is_refused_with_the_value(name, text):
         getattr(arg_types, name)(text)
 
 
+@pytest.mark.parametrize("command", COMMANDS)
+def test_no_option_names_a_function_in_its_error(command: str):
+    parser = argparse.ArgumentParser()
+    load_command(command).add_arguments(parser)
+    for action in parser._actions:
+        if action.type is not None:
+            with pytest.raises(argparse.ArgumentTypeError, match=r"abc.* is n"):
+                action.type("abc")
+
+
 def test_every_type_is_here():
     own = {
         name
         for name, value in vars(arg_types).items()
-        if callable(value) and value.__module__ == arg_types.__name__ and name != "add_enum_option"
+        if callable(value) and value.__module__ == arg_types.__name__ and name != "add_enum_option" and name[0] != "_"
     }
     assert own == {name for name, *_ in ACCEPTED} == {name for name, _ in REFUSED}

@@ -58,7 +58,8 @@ def test_large_images_are_read_where_they_are_allowed(tmp_path: Path, weights: P
     defaults = inspect.unwrap(ImageClip.__init__).__kwdefaults__
     monkeypatch.setitem(defaults, "max_pixels", 1000)  # rather than an image of 50 million
     words = ("upscale", tmp_path / "in", "--model", weights)
-    assert "exceed the limit of 1,000 pixels" in run_cli(*words, tmp_path / "out", "--max-pixels", "1000")[2]
+    stderr = run_cli(*words, tmp_path / "out", "--max-pixels", "1000")[2]
+    assert "exceed the limit of 1,000 pixels; raise max_pixels (--max-pixels)" in stderr
     for out in ((tmp_path / "out",), (tmp_path / "out.mkv", "--resumable")):
         code, _, stderr = run_cli(*words, *out, "--max-pixels", "10000")
         assert code == 0, stderr

@@ -119,8 +119,8 @@ def test_a_join_gets_its_paths(command: str, calls):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ("--shard 0/2 --scale 3 --crf 30", "--scale, --crf: is in the plan already, which --shard reads"),
-        ("--join --segment-seconds 3", "--segment-seconds: is in the plan already, which --join reads"),
+        ("--shard 0/2 --scale 3 --crf 30", "--scale, --crf: options of the plan; give them to --plan, not to --shard"),
+        ("--join --segment-seconds 3", "--segment-seconds: an option of the plan; give it to --plan, not to --join"),
         ("--plan --resumable", "--resumable does all steps"),
         ("--plan --job=", "--plan is a step of a job; name its folder with --job"),
     ],
@@ -155,6 +155,9 @@ def test_array_tasks_and_indexed_jobs_give_the_result_of_one_process(
         assert (code, json.loads(stdout)["computed"], json.loads(stdout)["missing"]) == (0, [0], 2)
         code, stdout, _ = run_cli("enhance", source, target, *planned, "--plan", *steps)
         assert (code, json.loads(stdout)["pieces"]) == (0, 3)
+        for step in ("--shard=0/2", "--claim", "--join"):
+            code, _, stderr = run_cli("upscale", source, target, step, *steps)
+            assert (code, "planned by `steadyscale enhance`, and this is `steadyscale upscale`" in stderr) == (1, True)
         computed: list[int] = []
         for environment in environments:
             with monkeypatch.context() as patch:
@@ -165,7 +168,8 @@ def test_array_tasks_and_indexed_jobs_give_the_result_of_one_process(
             computed += json.loads(stdout)["computed"]
         assert computed == [0, 2, 1]
         code, stdout, _ = run_cli("enhance", source, target, "--join", *steps)
-        assert (code, json.loads(stdout)["frames_out"]) == (0, 9)
+        report = json.loads(stdout)
+        assert (code, report["frames_out"], report["device"]) == (0, 9, "cpu"), "the device is the kind that was used"
         assert has_same_content(target, tmp_path / "whole.mkv")
         target.unlink()
     assert sorted(path.name for path in tmp_path.iterdir() if path != weights) == ["in.mp4", "whole.mkv"]

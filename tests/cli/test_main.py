@@ -68,14 +68,22 @@ def test_version_and_help_are_0(run_cli):
     [
         ("upscale in.mp4 out.mp4", False),
         ("upscale in.mp4 out.mp4 --resumable", True),
+        ("upscale in.mp4 other.mp4 --resumable", False),  # the job folder was empty, and is removed
         ("stabilize in.mp4 out.mp4 --job folder", True),
+        ("stabilize in.mp4 out.mp4 --job other", False),
         ("enhance in.mp4 out.mp4 --segment-seconds 5", False),
         ("train run.toml", True),
         ("run graph.json --server http://127.0.0.1:8188", True),
         ("models get realesrgan-x4plus", False),
     ],
 )
-def test_an_interrupt_reports_whether_finished_work_is_kept(run_cli, monkeypatch, words: str, kept: bool):
+def test_an_interrupt_reports_whether_finished_work_is_kept(
+    run_cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: str, kept: bool
+):
+    monkeypatch.chdir(tmp_path)
+    for folder in ("folder", "out.mp4.job"):
+        Path(folder).mkdir()
+
     def interrupted(_) -> None:
         raise KeyboardInterrupt
 

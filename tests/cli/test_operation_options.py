@@ -44,8 +44,8 @@ def test_switches_are_true_or_false(value: object, expected: bool) -> None:
     [
         ({"scael": 2}, "list.csv, line 4: scael is not a setting of enhance"),
         ({"device": "cpu"}, "list.csv, line 4: device is not a setting"),
-        ({"scale": -1}, "list.csv, line 4: scale: -1 is not above 0"),
-        ({"scale": "two"}, "list.csv, line 4: scale: "),
+        ({"scale": -1}, "list.csv, line 4: scale: -1 is not a number above 0"),
+        ({"scale": "two"}, "list.csv, line 4: scale: two is not a number above 0"),
         ({"border": "purple"}, "list.csv, line 4: border: invalid choice: 'purple'"),
         ({"scale": 2, "size": "9x9"}, "list.csv, line 4: size: not allowed with"),
         ({"no_reuse": 1}, "list.csv, line 4: no-reuse is 1; it has to be true or false"),

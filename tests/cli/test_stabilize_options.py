@@ -63,8 +63,8 @@ def test_a_region_is_what_is_held(tmp_path: Path):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--hold", "region"], "give the region"),
-        (["--hold", "background", "--region", "1,2,30,40"], "hold 'region', or leave it out"),
+        (["--hold", "region"], r"give the region \(--region\)"),
+        (["--hold", "background", "--region", "1,2,30,40"], r"hold 'region' \(--hold\), or leave it out"),
         (["--region", "1,2,30"], "is no region"),
         (["--region", "1,2,30,40,-1"], "is no box"),
         (["--region", "1,2,30,inf"], "is no region"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ...clip import ClipError, ClipInfo
 from ...runtime.peak_memory import peak_memory_mb
@@ -17,6 +17,9 @@ from ...video.decode.packets import demux
 from ...video.open import check_target, open_clip
 from ..report import VideoReport
 from .stored_plan import check_source, decode_stabilization, load_job_plan
+
+if TYPE_CHECKING:
+    from ...jobs.state.job_plan import JobPlan
 
 log = logging.getLogger(__name__)
 
@@ -90,11 +93,16 @@ def join_job(
         info=info,
         seconds=time.monotonic() - start,
         peak_memory_mb=peak_memory_mb(),
-        device=plan.arguments["device"] if plan.computed else "cpu",
+        device=_device_kinds(plan) if plan.computed else "cpu",
         damage=damage,
         stats=stats if plan.computed else None,
         stabilization=None if stabilization is None else decode_stabilization(stabilization),
     )
+
+
+def _device_kinds(plan: JobPlan) -> str:
+    """The kinds of the devices of all networks, which are the same for each shard."""
+    return ",".join(dict.fromkeys(one["device"] for one in plan.settings["runtime"]))
 
 
 def _video_info(file: Path) -> ClipInfo:

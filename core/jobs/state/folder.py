@@ -137,7 +137,11 @@ def with_resume_hint(job: Job, stage: str, count: Callable[[], int]) -> Generato
     """
 
     def resume_hint() -> str:
-        return f"{count()} finished {stage}s are kept in {job.location}: run the same command again to resume"
+        finished = count()
+        if not finished:  # the folder may not even exist
+            return f"no {stage} was finished: run the same command again"
+        kept = f"1 finished {stage} is kept" if finished == 1 else f"{finished} finished {stage}s are kept"
+        return f"{kept} in {job.location}: run the same command again to resume"
 
     try:
         yield

@@ -71,7 +71,7 @@ def hold_motion(
         assert flat.held is not None, "of all that is held"
         return _with_steps(motion, to_rotations(flat, view).steps, flat.held, hold)
     if region is None:
-        raise ClipError("hold is 'region': give the region, a box or a mask")
+        raise ClipError("hold is 'region': give the region (--region), a box or a mask")
     return _hold_region(clip, motion, region, strength, side)
 
 

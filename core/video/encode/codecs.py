@@ -6,6 +6,7 @@ import os
 from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import lru_cache
+from numbers import Real
 from pathlib import Path
 from typing import cast
 
@@ -45,6 +46,15 @@ CODECS = {
     "ffv1": Codec("ffv1", "bgr0", "bgra", options={"level": "3", "slices": "4", "slicecrc": "1"}),
 }
 
+X264_PRESETS = (
+    *("ultrafast", "superfast", "veryfast", "faster", "fast"),
+    *("medium", "slow", "slower", "veryslow", "placebo"),
+)
+"""Presets of x264 and x265, the fastest first; both accept their numbers, too."""
+SVT_AV1_PRESETS = tuple(map(str, range(14)))
+"""Presets of SVT-AV1, the slowest first."""
+_PRESETS = {"h264": X264_PRESETS, "hevc": X264_PRESETS, "av1": SVT_AV1_PRESETS}
+
 
 @dataclass(frozen=True)
 class Container:
@@ -79,7 +89,7 @@ class Encoding:
     is better. preset: the software encoder's name of a speed. pixel_format: FFmpeg's name; yuv420p plays everywhere.
     encoder: one of ENCODERS. A hardware encoder gets the same settings, translated; where it does not work, the
     software encoder takes its place, and the reason is logged. FFmpeg's name of one hardware encoder, such as
-    h264_nvenc, allows no replacement.
+    h264_nvenc, allows no replacement. Raises ClipError for a value of another type.
     """
 
     codec: str | None = None
@@ -87,6 +97,14 @@ class Encoding:
     preset: str | None = None
     pixel_format: str | None = None
     encoder: str = "software"
+
+    def __post_init__(self) -> None:
+        values: dict[str, object] = vars(self)
+        if values["crf"] is not None and not isinstance(values["crf"], Real):
+            raise ClipError(f"crf is {values['crf']!r}; it has to be a number, of which a lower one is better")
+        for name in ("codec", "preset", "pixel_format", "encoder"):
+            if values[name] is not None and not isinstance(values[name], str):
+                raise ClipError(f"{name} is {values[name]!r}; it has to be a name")
 
 
 def container_for(path: Path) -> Container:
@@ -134,7 +152,10 @@ def codec_for(path: Path, container: Container, encoding: Encoding) -> Codec:
     if codec.encoder == "libsvtav1":
         os.environ.setdefault("SVT_LOG", "1")  # errors only; SVT-AV1 prints its settings to stderr, not to a log
     if encoding.preset is not None and codec.preset is not None and not _has_preset(name, encoding.preset):
-        raise ClipError(f"{path}: {codec.encoder} has no preset '{encoding.preset}'; the default is {codec.preset}")
+        raise ClipError(
+            f"{path}: {codec.encoder} has no preset '{encoding.preset}'; choose one of {', '.join(_PRESETS[name])} "
+            f"(--preset; the default is {codec.preset})"
+        )
     return codec
 
 
@@ -147,7 +168,9 @@ def check_pixel_format(path: Path, codec: Codec, pixel_format: str) -> None:
 
 @lru_cache(maxsize=16)
 def _has_preset(name: str, preset: str) -> bool:
-    """Whether the encoder accepts a preset, which it only reports when it is opened."""
+    """Whether the encoder accepts a preset; most only report it when opened."""
+    if name == "h264":  # x264 prints that it is invalid to stderr, past FFmpeg's log
+        return preset.lower() in X264_PRESETS or preset in map(str, range(len(X264_PRESETS)))
     codec = CODECS[name]
     context = cast(VideoCodecContext, av.CodecContext.create(codec.encoder, "w"))
     context.width, context.height, context.pix_fmt, context.time_base = 64, 64, codec.pixel_format, Fraction(1, 24)

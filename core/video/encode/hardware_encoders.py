@@ -22,7 +22,7 @@ from ...clip import ClipError
 from ...runtime.typed_av import encode_video
 from ..decode.packets.demux import error_message
 from ..decode.semi_planar import SEMI_PLANAR
-from .codecs import Codec, Encoding
+from .codecs import SVT_AV1_PRESETS, X264_PRESETS, Codec, Encoding
 from .encoder_options import EncoderSetup, check_software_size, software_setup
 
 log = logging.getLogger(__name__)
@@ -115,11 +115,8 @@ _FAMILIES_BY_PLATFORM = {
 }
 
 # Presets of the software encoders -> index of `HardwareEncoder.presets`.
-_X264_PRESETS = {
-    "ultrafast": 0, "superfast": 0, "veryfast": 1, "faster": 2, "fast": 2,
-    "medium": 3, "slow": 4, "slower": 5, "veryslow": 6, "placebo": 6,
-}  # fmt: skip
-_SVT_AV1_PRESETS = dict(zip(map(str, range(14)), (6, 6, 6, 5, 5, 4, 3, 3, 3, 2, 2, 1, 0, 0), strict=True))
+_X264_PRESETS = dict(zip(X264_PRESETS, (0, 0, 1, 2, 2, 3, 4, 5, 6, 6), strict=True))
+_SVT_AV1_PRESETS = dict(zip(SVT_AV1_PRESETS, (6, 6, 6, 5, 5, 4, 3, 3, 3, 2, 2, 1, 0, 0), strict=True))
 _PRESET_INDEX = {"h264": _X264_PRESETS, "hevc": _X264_PRESETS, "av1": _SVT_AV1_PRESETS}
 
 
@@ -199,7 +196,7 @@ def _hardware_setup(
     assert preset is not None, "each codec of HARDWARE_ENCODERS has presets"
     if preset not in _PRESET_INDEX[codec_name]:
         known = ", ".join(_PRESET_INDEX[codec_name])
-        raise ClipError(f"{path}: {row.encoder} has no preset '{preset}'; choose one of {known}")
+        raise ClipError(f"{path}: {row.encoder} has no preset '{preset}'; choose one of {known} (--preset)")
     options = {
         **_KEY_FRAME_INTERVAL,
         **row.options,

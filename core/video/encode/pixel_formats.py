@@ -74,9 +74,9 @@ def choose_pixel_format(
         )
 
     chosen = min(candidates, key=cost)
-    _log_choice(
-        path, codec, source or f"{bits} bits", chosen, is_reduced=any(losses(chosen)) or _loses_rgb(source, chosen)
-    )
+    if is_logged:
+        is_reduced = any(losses(chosen)) or _loses_rgb(source, chosen)
+        _log_choice(path, codec, source, bits, chosen, is_reduced=is_reduced)
     return chosen
 
 
@@ -117,13 +117,39 @@ def _loses_rgb(source: str | None, chosen: str) -> bool:
     return source is not None and is_rgb(source) and chroma_subsampling(chosen) != (1, 1)
 
 
-def _log_choice(path: Path, codec: Codec, source: str, chosen: str, *, is_reduced: bool) -> None:
+def _log_choice(path: Path, codec: Codec, source: str | None, bits: int, chosen: str, *, is_reduced: bool) -> None:
+    """Log what the file loses, or that few players may decode it."""
+    depth, chroma = bit_depth(chosen), chroma_subsampling(chosen)
     if is_reduced:
+        losses = [f"{depth} bits in place of {bits}"] if depth < bits else []
+        if source is not None:
+            own = chroma_subsampling(source)
+            if not _has_no_chroma_format(source) and any(
+                step > wanted for step, wanted in zip(chroma, own, strict=True)
+            ):
+                losses.append(f"chroma of {_chroma_name(chroma)} in place of {_chroma_name(own)}")
+            if has_alpha(source) and not has_alpha(chosen):
+                losses.append("no alpha channel")
         log.warning(
-            "%s: the source is %s, the result %s, which has less depth or chroma; with %s this is the closest "
-            "that is written by default (--pixel-format, --codec)", path, source, chosen, codec.encoder
+            "%s: the source is %s, the result %s: %s; with %s nothing closer is written by default "
+            "(--pixel-format, --codec)",
+            path, source or f"{bits} bits", chosen, ", ".join(losses), codec.encoder,
         )  # fmt: skip
     elif codec.encoder == "libx264" and chosen not in ("yuv420p", "yuvj420p"):
+        rare = [(f"{depth} bits", "8 bits")] if depth > 8 else []
+        rare += [(f"chroma of {_chroma_name(chroma)}", "chroma of 4:2:0")] if chroma != (2, 2) else []
+        kept, lost = (" and ".join(names) for names in zip(*rare, strict=True))
+        hevc = "--codec hevc plays in more of them, and " if chroma == (2, 2) else ""
         log.warning(
-            "%s: is H.264 in %s, as the source; some players and browsers need --pixel-format yuv420p", path, chosen
-        )
+            "%s: is H.264 with %s (%s), to lose nothing of the source; some players and browsers do not play that: "
+            "%s--pixel-format yuv420p plays in all, with %s",
+            path, kept, chosen, hevc, lost,
+        )  # fmt: skip
+
+
+def _chroma_name(subsampling: tuple[int, int]) -> str:
+    """The usual name, such as 4:2:0, of what `chroma_subsampling` returns."""
+    columns, rows = subsampling
+    if rows > 1:
+        return {1: "4:4:0", 2: "4:2:0", 4: "4:1:0"}.get(columns, f"1/{columns} x 1/{rows}")
+    return f"4:{4 // columns}:{4 // columns}"

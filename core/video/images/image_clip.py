@@ -155,7 +155,7 @@ def _decode_pillow(file: Path, content: bytes, max_pixels: int) -> NDArray[np.ge
             if image.width * image.height > max_pixels:
                 raise ClipError(
                     f"{file}: {image.width}x{image.height} exceeds the limit of {max_pixels:,} pixels; "
-                    "raise max_pixels if you trust this file and have the memory"
+                    "raise max_pixels (--max-pixels) if you trust this file and have the memory"
                 )
             upright = _apply_exif_orientation(image, file)
             return np.asarray(upright.convert("RGBA" if upright.has_transparency_data else "RGB"))

@@ -48,7 +48,7 @@ def test_a_broken_clip_is_named_and_the_others_are_written(
     code, stdout, stderr = run_cli(*command)
     assert code == 1
     assert "1 of 3 clips failed" in stderr
-    assert f"{sources / 'b.mp4'}: cannot be read as video" in stderr
+    assert f"\n  {sources / 'b.mp4'}: cannot be read as video" in stderr, "the path is there once"
     report = json.loads(stdout)
     assert (report["done"], report["skipped"], len(report["failed"]), report["frames"]) == (2, 0, 1, 6)
     assert list_files(out) == ["a.mp4", "c.mp4", "results.jsonl"]

@@ -11,6 +11,7 @@ import pytest
 from numbered_video import make_video
 from steadyscale.core import ClipInfo, OutputSize, UpscaleSettings, api
 from steadyscale.core.batch import estimate
+from steadyscale.core.batch.errors import BatchFailed
 from steadyscale.core.batch.estimate import BatchEstimate, Prices, Rates, RowsError, estimate_batch, estimate_clip
 from steadyscale.core.batch.tasks import ClipTask
 
@@ -84,6 +85,9 @@ def test_a_broken_clip_is_named_and_the_others_are_estimated(calls: list[int], t
     (tmp_path / "b.mp4").write_bytes(b"no video")
     found = estimate_batch([ClipTask(p, p, "upscale") for p in (str(tmp_path / "b.mp4"), good)], device="cpu")
     assert "cannot be read as video" in str(found.clips[0].error)
+    with pytest.raises(BatchFailed) as raised:
+        found.check()
+    assert str(raised.value).count(found.clips[0].source) == 1
     assert found.clips[1].hours > 0
 
 

@@ -32,7 +32,7 @@ from steadyscale.core.crop.border import Border
 from steadyscale.core.jobs import join as joining
 from steadyscale.core.jobs import run as jobs
 from steadyscale.core.jobs import shard
-from steadyscale.core.jobs.state.folder import open_job
+from steadyscale.core.jobs.state.folder import open_job, with_resume_hint
 from steadyscale.core.video.decode.corruption_report import OnDamage
 from steadyscale.core.video.decode.video_clip import VideoClip
 from steadyscale.core.video.encode.codecs import Encoding
@@ -143,6 +143,28 @@ def test_an_error_is_raised_unchanged_and_finished_segments_are_kept(
     assert run_full_job(job_source, target, SlowNearest(counter_file)) == (FRAME_COUNT, SEGMENT_COUNT, 3)
     assert "resuming, 3 of 8 segments are finished" in caplog.text
     assert has_same_content(target, reference_result)
+
+
+@pytest.mark.parametrize(("error", "is_logged"), [(KeyboardInterrupt(), True), (ClipError("broken"), False)])
+@pytest.mark.parametrize(
+    ("count", "hint"),
+    [
+        (0, "no segment was finished: run the same command again"),
+        (1, "1 finished segment is kept in JOB: run the same command again to resume"),
+        (2, "2 finished segments are kept in JOB: run the same command again to resume"),
+    ],
+)
+def test_the_hint_how_to_resume_states_what_is_kept(
+    count: int, hint: str, error: BaseException, is_logged: bool, job_source: Path, tmp_path: Path, caplog
+):
+    with (
+        open_job(tmp_path / "job", job_source) as job,
+        pytest.raises(type(error)) as raised,
+        with_resume_hint(job, "segment", lambda: count),
+    ):
+        raise error
+    text = caplog.messages[-1] if is_logged else str(raised.value).removeprefix("broken. ")
+    assert text == hint.replace("JOB", str(tmp_path / "job"))
 
 
 def test_a_full_disk_is_one_clear_error(job_source: Path, reference_result: Path, tmp_path: Path):

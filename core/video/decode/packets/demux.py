@@ -122,7 +122,7 @@ def video_stream(container: InputContainer, path: object, max_pixels: int) -> Vi
     if stream.width * stream.height > max_pixels:
         raise ClipError(
             f"{path}: frames of {stream.width}x{stream.height} exceed the limit of {max_pixels:,} pixels; "
-            "raise max_pixels if you trust this file and have the memory"
+            "raise max_pixels (--max-pixels) if you trust this file and have the memory"
         )
     # The decoder enforces the limit where a frame is larger than the header says.
     codec.options = {"max_pixels": str(max_pixels)}
