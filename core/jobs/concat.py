@@ -19,6 +19,7 @@ from ..runtime.typed_av import mux
 from ..video.decode.packets import demux
 from ..video.decode.timestamps import Timestamps
 from ..video.encode.codecs import Container, open_output
+from ..video.encode.logged_errors import logged_errors
 from ..video.encode.matroska_aspect import reserve_display_size, write_display_size
 from ..video.encode.remux import add_stream_copy
 from ..video.encode.stream_copy import StreamCopier
@@ -73,7 +74,7 @@ def concat_segments(
             f"{target}: the segments have different encoder settings and cannot be concatenated; delete the job"
         )
     try:
-        with open_output(target, container) as sink:
+        with logged_errors(), open_output(target, container) as sink:
             copy = _add_stream_like(segments[0].path, sink, fps)
             aspect = copy.codec_context.sample_aspect_ratio or Fraction(1)
             has_reserved_size = reserve_display_size(copy, container, aspect)
