@@ -86,8 +86,7 @@ class PacketClock:
         if len(self._waiting) == 1 and self._times is not None:
             # The file ends as late after this packet as the last frame does after its start.
             packet.duration = self._times.durations[-1]
-            is_odd = self.has_odd_end(self._row(pts) or 0)
-            packet.dts = max(dts, latest if is_odd else min(latest, self._times.starts[-1] - self._lead))
+            packet.dts = max(dts, min(latest, self._times.starts[-1] - self._lead))
         else:
             packet.dts = max(dts, latest - self._delay * self._frame_duration)
         if self._last_dts is None:

@@ -99,6 +99,22 @@ def test_a_trimmed_mp4_ends_at_the_cut(codec: str, seconds: float, tmp_path: Pat
         assert [float(end * stream.time_base) for end in ends] == pytest.approx([seconds, seconds], abs=0.0001)
 
 
+def frame_rate(path: Path) -> Fraction:
+    """Return the frame rate that the file states."""
+    with av.open(str(path)) as container:
+        return Fraction(container.streams.video[0].average_rate or 0)
+
+
+@pytest.mark.parametrize("last", [25, 35, 60, 3000])
+def test_the_frame_rate_is_frames_by_duration(last: int, tmp_path: Path):
+    """Decoding times that span more than the display would lower it."""
+    starts = [40 * n for n in range(12)]
+    source = make_clip(tmp_path / "in.mp4", 12, options={"bf": "0"}, fps=25, pts=starts, time_base=MS, audio=None,
+                       last_duration=last)  # fmt: skip
+    write(source, tmp_path / "out.mp4")
+    assert frame_rate(tmp_path / "out.mp4") == frame_rate(source) == Fraction(12_000, 440 + last)
+
+
 def test_a_last_frame_that_ends_too_early_is_found(tmp_path: Path):
     source = make_animation(tmp_path / "in.gif")
     good = make_clip(tmp_path / "good.mkv", 5, options={"bf": "0"}, pts=[0, 100, 400, 450, 1450], time_base=MS,
