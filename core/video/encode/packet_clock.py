@@ -41,7 +41,7 @@ class PacketClock:
             self._frame_duration = max(1, int(np.median(np.asarray(times.durations)[:-1])))
         self._count, self._delay, self._lead, self._last_dts = 0, 0, 0, None
         self._waiting: deque[Packet[Any]] = deque()
-        self._is_ending = False
+        self._is_flushed = False
 
     def has_odd_end(self, number: int) -> bool:
         """Whether this is the last frame, displayed for longer or shorter than usual.
@@ -82,7 +82,7 @@ class PacketClock:
 
     def flush(self) -> list[Packet[Any]]:
         """Return the packets that are left, of which the last one ends the file."""
-        self._is_ending = True
+        self._is_flushed = True
         return [self._pop() for _ in range(len(self._waiting))]
 
     def _pop(self) -> Packet[Any]:
@@ -103,7 +103,7 @@ class PacketClock:
             packet.dts = max(dts, latest - self._delay * self._frame_duration)
         if self._last_dts is None:
             self._lead = pts - packet.dts
-        elif self._is_ending and self._times is not None:
+        elif self._is_flushed and self._times is not None:
             limit = self._times.starts[-1] - self._lead - (len(self._waiting) - 1)
             packet.dts = limit if packet.dts > limit + _MAX_ROUNDING else packet.dts
         if self._last_dts is not None and packet.dts <= self._last_dts < pts:

@@ -178,10 +178,10 @@ def probe(
 def _track_end(
     path: Path, container: InputContainer, stream: VideoStream, last: tuple[int, int], count: int, frame_ticks: int
 ) -> tuple[Fraction | None, bool]:
-    """Return when the last frame ends, in seconds of the file, and whether that is certain; None if not stored.
+    """Return when the last frame ends, in seconds of the file, and if that is certain.
 
-    last: timestamp and duration of the packet that is displayed last. count: of all packets. MP4 and Matroska store the
-    end of a track, too, which is that of the frames only if the file is complete.
+    The end is None if not stored. last: timestamp and duration of the packet that is displayed last. count: of all
+    packets. MP4 and Matroska store the end of a track, too, which is that of the frames only if the file is complete.
     """
     base = stream.time_base or MILLISECOND
     pts, duration = last

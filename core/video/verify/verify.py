@@ -124,9 +124,10 @@ def _compare_source(new: ProbeResult, old: ProbeResult) -> list[str]:
 
 
 def _compare_end(new: ProbeResult, old: ProbeResult) -> list[str]:
-    """Report a last frame whose end differs by more than END_TOLERANCE, or by more than a frame if it is not certain.
+    """Report a last frame whose end differs by more than END_TOLERANCE.
 
-    Some containers round it to the duration of the other frames or to their time base.
+    It may differ by a frame where it is not certain: some containers round it to the duration of the other frames or to
+    their time base.
     """
     if old.end is None or new.end is None:
         return []
