@@ -30,6 +30,7 @@ from ..decode.packets.demux import (
     video_stream,
 )
 from ..decode.packets.joins import Shifts
+from .track_language import stored_language
 
 if TYPE_CHECKING:
     from av.container.core import Chapter
@@ -248,9 +249,9 @@ def _add_output_stream(stream: Stream, target: OutputContainer, fallback_audio: 
             return None
         log.warning("%s: %s cannot hold %s, so it is re-encoded to %s", kind, target.format.name, name, fallback_audio)
         transcoder = _Transcoder(cast("av.AudioStream", stream), target, fallback_audio)
-        _copy_stream_metadata(stream, transcoder.stream)
+        _copy_stream_metadata(stream, transcoder.stream, target.format.name)
         return transcoder
-    _copy_stream_metadata(stream, output)
+    _copy_stream_metadata(stream, output, target.format.name)
     return output
 
 
@@ -285,11 +286,12 @@ def _lacks_layout(stream: av.AudioStream) -> bool:
     return stream.layout.name == f"{stream.layout.nb_channels} channels"
 
 
-def _copy_stream_metadata(stream: Stream, output: Stream) -> None:
+def _copy_stream_metadata(stream: Stream, output: Stream, muxer: str) -> None:
     output.disposition = stream.disposition
     for key in _STREAM_METADATA_KEYS:
         if key in stream.metadata:
-            output.metadata[key] = stream.metadata[key]
+            value = stream.metadata[key]
+            output.metadata[key] = stored_language(value, muxer) if key == "language" else value
 
 
 def _copy_video_metadata(source: InputContainer, target: OutputContainer) -> None:
@@ -299,7 +301,7 @@ def _copy_video_metadata(source: InputContainer, target: OutputContainer) -> Non
     metadata = video_stream(source, source.name, NO_PIXEL_LIMIT).metadata
     output = target.streams.video[0]
     if "language" in metadata:
-        output.metadata["language"] = metadata["language"]
+        output.metadata["language"] = stored_language(metadata["language"], target.format.name)
     if title := metadata.get("title") or metadata.get("name"):  # MP4 and MOV call it name
         if output.metadata.get("title", title) != title:  # see `matroska_aspect`
             log.warning("the title of the video track is not kept beside its pixel aspect ratio: %s", title)
