@@ -1,8 +1,8 @@
-"""What FFmpeg's vid.stab moves each frame of a clip by, without registering the clip.
+"""Measure by what FFmpeg's vid.stab moves each frame of a clip.
 
-vid.stab writes its motion to a file, and applies that to any video of the same size. Applied to a still image full of
-texture, it shows the transform of each frame to a few hundredths of a pixel, however hard the clip itself is to
-register.
+The clip itself is not registered. vid.stab writes its motion to a file, and applies that to any video of the same
+size. Applied to a still image full of texture, it shows the transform of each frame to a few hundredths of a pixel,
+however hard the clip itself is to register.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def find_vidstab() -> str | None:
 
 
 def vidstab_matrices(ffmpeg: str, video: Path, length: int, folder: Path) -> geometry.Matrices:
-    """Stabilize a video; return what moves each frame (N, 3, 3), in pixels from the center.
+    """Stabilize a video; return what moves each frame, (N, 3, 3) from the center.
 
     folder: for temporary files.
     """

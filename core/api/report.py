@@ -37,7 +37,8 @@ class VideoReport:
     """Report of a finished call: what it read, wrote and used.
 
     command: "upscale", "stabilize" or "enhance". input: the source file, None for a clip that has none.
-    frames_in, frames_out: frames read of the source, and written. info: of the written file, read from it.
+    frames_in, frames_out: frames read of the source, and written. info: size and length as read from the written file,
+    and the frame rate of the source; that of the file may differ, as where a part is written.
     seconds: wall-clock time. peak_memory_mb: of the process, in 10^6 bytes; None where the system does not report it.
     device: where the network ran, "cpu" without one. damage: the corrupt frames of the source. stats: what the network
     computed; None where none ran. stabilization: what the stabilizer did; None where none ran, and live.

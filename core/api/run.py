@@ -128,7 +128,7 @@ class VideoRun:
             output=self._output,
             frames_in=frames_in,
             frames_out=frames_out,
-            info=result.info,
+            info=replace(result.info, fps=pipeline.info.fps),
             seconds=time.monotonic() - self._start_time,
             peak_memory_mb=peak_memory_mb(),
             device="cpu" if stats is None else self.device,  # Without a network all work is on the CPU.

@@ -19,7 +19,9 @@ from ..runtime.typed_av import mux
 from ..video.decode.packets import demux
 from ..video.decode.timestamps import Timestamps
 from ..video.encode.codecs import Container, open_output
+from ..video.encode.logged_errors import logged_errors
 from ..video.encode.matroska_aspect import reserve_display_size, write_display_size
+from ..video.encode.packet_clock import end_duration
 from ..video.encode.remux import add_stream_copy
 from ..video.encode.stream_copy import StreamCopier
 
@@ -73,7 +75,7 @@ def concat_segments(
             f"{target}: the segments have different encoder settings and cannot be concatenated; delete the job"
         )
     try:
-        with open_output(target, container) as sink:
+        with logged_errors(), open_output(target, container) as sink:
             copy = _add_stream_like(segments[0].path, sink, fps)
             aspect = copy.codec_context.sample_aspect_ratio or Fraction(1)
             has_reserved_size = reserve_display_size(copy, container, aspect)
@@ -135,7 +137,8 @@ def _mux_segments(
         raise ClipError(
             f"the segments hold {len(order)} frames instead of each of {len(times.starts)} once; delete the job"
         )
-    decode_times = iter(compute_dts(order, times))
+    decode_times = compute_dts(order, times)
+    lead, decode_times = times.starts[0] - decode_times[0], iter(decode_times)
     numbers, left, digest = iter(order), len(order), sha256()
     for segment in segments:
         with demux.open_media(segment.path) as container:
@@ -146,10 +149,10 @@ def _mux_segments(
                 number = next(numbers)
                 packet.time_base = times.time_base
                 packet.pts, packet.duration = times.starts[number], times.durations[number]
-                left -= 1
-                if left == 0:  # MP4 takes the end of the file from the last packet
-                    packet.duration = times.durations[-1]
                 packet.dts = next(decode_times)
+                left -= 1
+                if left == 0:
+                    packet.duration = end_duration(packet, lead, times)
                 if copier:
                     copier.mux_until(packet.dts * times.time_base)
                 packet.stream = output_stream
@@ -174,7 +177,17 @@ def compute_dts(order: Sequence[int], times: Timestamps) -> list[int]:
         limit = latest_dts[index] - 1
     start_dts = [times.starts[0] - frame_duration * frames_ahead for frames_ahead in range(delay, 0, -1)]
     delayed = [*start_dts, *times.starts]
-    return [max(dts, latest - delay * frame_duration) for dts, latest in zip(delayed, latest_dts, strict=False)]
+    result = [max(dts, latest - delay * frame_duration) for dts, latest in zip(delayed, latest_dts, strict=False)]
+    # The last frames are decoded as long before they are presented as the first one is, so that FFmpeg finds the
+    # duration and the rate of the frames in these timestamps, too.
+    end = times.starts[-1] - (times.starts[0] - result[0])
+    result[-1] = max(result[-1], min(latest_dts[-1], end))
+    for index in range(len(order) - 1, 0, -1):
+        limit = max(end - (len(order) - 1 - index), result[0] + index)
+        if result[index] <= limit:
+            break
+        result[index] = limit
+    return result
 
 
 def _display_order(path: Path) -> list[int]:

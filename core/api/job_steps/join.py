@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -90,7 +91,7 @@ def join_job(
         output=str(result),
         frames_in=plan.frame_count,
         frames_out=plan.frame_count,
-        info=info,
+        info=replace(info, fps=plan.info.fps),
         seconds=time.monotonic() - start,
         peak_memory_mb=peak_memory_mb(),
         device=_device_kinds(plan) if plan.computed else "cpu",

@@ -17,6 +17,17 @@ _MAX_ROUNDING = 2  # units of the time base by which the durations of even frame
 _SMALL_SHARE = 20  # a twentieth of a frame is not worth a key frame
 
 
+def end_duration(packet: Packet[Any], lead: int, times: Timestamps) -> int:
+    """Return the duration of the packet that is decoded last.
+
+    FFmpeg takes the time from the first decoding timestamp to its end for the duration of an MP4, so that should be as
+    long as all frames are displayed. lead: from the first decoding timestamp to the first frame.
+    """
+    end = times.starts[-1] + times.durations[-1]
+    missing = end - lead - (packet.dts or 0)
+    return min(max(missing, times.durations[-1]), end - (packet.pts or 0))
+
+
 class PacketClock:
     """Sets the times of packets that encoders leave out or get wrong; see `push`.
 
@@ -30,6 +41,7 @@ class PacketClock:
             self._frame_duration = max(1, int(np.median(np.asarray(times.durations)[:-1])))
         self._count, self._delay, self._lead, self._last_dts = 0, 0, 0, None
         self._waiting: deque[Packet[Any]] = deque()
+        self._is_flushed = False
 
     def has_odd_end(self, number: int) -> bool:
         """Whether this is the last frame, displayed for longer or shorter than usual.
@@ -69,7 +81,8 @@ class PacketClock:
         return [self._pop()] if len(self._waiting) > MAX_REORDERED_FRAMES else []
 
     def flush(self) -> list[Packet[Any]]:
-        """Return the packets that are left."""
+        """Return the packets that are left, of which the last one ends the file."""
+        self._is_flushed = True
         return [self._pop() for _ in range(len(self._waiting))]
 
     def _pop(self) -> Packet[Any]:
@@ -83,17 +96,20 @@ class PacketClock:
         if self._times is not None and self._times.is_growing and (row := self._row(pts)) is not None:
             packet.duration = self._times.durations[row]  # known by now
         latest = min((p.pts or 0) - n for n, p in enumerate(self._waiting))
-        if len(self._waiting) == 1 and self._times is not None:
-            # The file ends as late after this packet as the last frame does after its start.
-            packet.duration = self._times.durations[-1]
-            is_odd = self.has_odd_end(self._row(pts) or 0)
-            packet.dts = max(dts, latest if is_odd else min(latest, self._times.starts[-1] - self._lead))
+        is_last = len(self._waiting) == 1 and self._times is not None
+        if is_last and self._times is not None:
+            packet.dts = max(dts, min(latest, self._times.starts[-1] - self._lead))
         else:
             packet.dts = max(dts, latest - self._delay * self._frame_duration)
         if self._last_dts is None:
             self._lead = pts - packet.dts
+        elif self._is_flushed and self._times is not None:
+            limit = self._times.starts[-1] - self._lead - (len(self._waiting) - 1)
+            packet.dts = limit if packet.dts > limit + _MAX_ROUNDING else packet.dts
         if self._last_dts is not None and packet.dts <= self._last_dts < pts:
             packet.dts = self._last_dts + 1
+        if is_last and self._times is not None:
+            packet.duration = end_duration(packet, self._lead, self._times)
         self._last_dts = packet.dts
         return self._waiting.popleft()
 

@@ -20,6 +20,7 @@ from ...runtime.files.atomic_write import atomic_path
 from ...runtime.typed_av import add_audio_stream, add_stream_from_template, encode_audio, mux
 from ..decode.packets import demux
 from .codecs import Container, open_output
+from .logged_errors import logged_errors
 from .matroska_aspect import reserve_display_size, write_display_size
 from .stream_copy import CHANNEL_LAYOUTS, StreamCopier
 
@@ -52,7 +53,7 @@ def remux(
     source, target = Path(source), Path(target)
     with atomic_path(target) as partial, demux.open_media(source) as video, demux.open_media(source) as other_streams:
         try:
-            with open_output(partial, container) as sink:
+            with logged_errors(), open_output(partial, container) as sink:
                 stream = demux.video_stream(video, source, demux.NO_PIXEL_LIMIT)
                 copy = add_stream_copy(stream, sink)
                 aspect = stream.sample_aspect_ratio or Fraction(1)

@@ -30,6 +30,7 @@ from ..decode.packets.demux import (
     video_stream,
 )
 from ..decode.packets.joins import Shifts
+from .track_language import stored_language
 
 if TYPE_CHECKING:
     from av.container.core import Chapter
@@ -47,6 +48,7 @@ _DROPPED_METADATA = {
 }
 # The layouts of Opus, also assumed for channels without a layout.
 CHANNEL_LAYOUTS = {1: "mono", 2: "stereo", 3: "3.0", 4: "quad", 5: "5.0", 6: "5.1", 7: "6.1", 8: "7.1"}
+_PCM_SAMPLE_BYTES = 24  # of each channel: whole samples of 1, 2, 3, 4 and 8 bytes
 _MUXERS_WITHOUT_EDIT_LISTS = ("matroska", "webm")
 _STREAM_METADATA_KEYS = ("language", "title", "handler_name")
 
@@ -202,7 +204,7 @@ class _Transcoder:
         rate = stream.rate if codec == "aac" and stream.rate in (44_100, 48_000) else 48_000
         channels = stream.layout.nb_channels
         layout = stream.layout.name
-        if codec == "libopus" or layout == f"{channels} channels":
+        if codec == "libopus" or _lacks_layout(stream):
             layout = CHANNEL_LAYOUTS.get(channels, layout)
         self._track_and_codec = f"audio track {stream.index} ({stream.codec_context.name})", codec
         with self._wrap_errors():
@@ -250,34 +252,56 @@ def _add_output_stream(stream: Stream, target: OutputContainer, fallback_audio: 
     name = stream.codec_context.name
     try:
         _check_muxable(stream, target.format.name)
-        output = add_stream_from_template(target, stream)
+        output = _add_copy(target, stream)
     except (ValueError, FFmpegError):
         if stream.type == "subtitle":
             log.warning("%s (%s) is not copied: %s cannot hold it", kind, name, target.format.name)
             return None
         log.warning("%s: %s cannot hold %s, so it is re-encoded to %s", kind, target.format.name, name, fallback_audio)
         transcoder = _Transcoder(cast("av.AudioStream", stream), target, fallback_audio)
-        _copy_stream_metadata(stream, transcoder.stream)
+        _copy_stream_metadata(stream, transcoder.stream, target.format.name)
         return transcoder
-    _copy_stream_metadata(stream, output)
+    _copy_stream_metadata(stream, output, target.format.name)
     return output
 
 
 def _check_muxable(stream: Stream, muxer: str) -> None:
     """Raise what the muxer raises where it cannot hold such a stream.
 
-    Some report it only when the header is written: MOV for FLAC and Opus, MP4 for TrueHD.
+    Some report it only when the header is written: MOV for FLAC and Opus, MP4 for TrueHD. MP4 reports a channel layout
+    that it cannot store with PCM only when the index is written, and only if there is a packet.
     """
     with av.open(io.BytesIO(), "w", format=muxer) as container:
-        add_stream_from_template(container, stream)
+        output = _add_copy(container, stream)
         container.start_encoding()
+        if isinstance(stream, av.AudioStream) and stream.codec_context.name.startswith("pcm_"):
+            silence = Packet(bytes(_PCM_SAMPLE_BYTES * max(1, stream.channels)))
+            silence.pts = silence.dts = 0
+            silence.time_base, silence.stream = Fraction(1, stream.rate or 1), output
+            mux(container, silence)
 
 
-def _copy_stream_metadata(stream: Stream, output: Stream) -> None:
+def _add_copy(target: OutputContainer, stream: Stream) -> Stream:
+    """Add an output stream for the packets of `stream`.
+
+    AVI and Matroska store no channel layout of PCM; it becomes the usual one of so many channels, as players assume.
+    """
+    output = add_stream_from_template(target, stream)
+    if isinstance(stream, av.AudioStream) and isinstance(output, av.AudioStream) and _lacks_layout(stream):
+        output.codec_context.layout = CHANNEL_LAYOUTS.get(stream.channels, stream.layout)
+    return output
+
+
+def _lacks_layout(stream: av.AudioStream) -> bool:
+    return stream.layout.name == f"{stream.layout.nb_channels} channels"
+
+
+def _copy_stream_metadata(stream: Stream, output: Stream, muxer: str) -> None:
     output.disposition = stream.disposition
     for key in _STREAM_METADATA_KEYS:
         if key in stream.metadata:
-            output.metadata[key] = stream.metadata[key]
+            value = stream.metadata[key]
+            output.metadata[key] = stored_language(value, muxer) if key == "language" else value
 
 
 def copy_video_metadata(metadata: Mapping[str, str], target: OutputContainer) -> None:
@@ -286,7 +310,7 @@ def copy_video_metadata(metadata: Mapping[str, str], target: OutputContainer) ->
         return
     output = target.streams.video[0]
     if "language" in metadata:
-        output.metadata["language"] = metadata["language"]
+        output.metadata["language"] = stored_language(metadata["language"], target.format.name)
     if title := metadata.get("title") or metadata.get("name"):  # MP4 and MOV call it name
         if output.metadata.get("title", title) != title:  # see `matroska_aspect`
             log.warning("the title of the video track is not kept beside its pixel aspect ratio: %s", title)

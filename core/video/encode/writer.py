@@ -29,6 +29,7 @@ from .codecs import Container, Encoding, codec_for, codec_name, container_for, o
 from .encoder_options import EncoderSetup, add_video_stream
 from .frame_converter import FrameConverter
 from .hardware_encoders import choose_encoder
+from .logged_errors import logged_errors
 from .matroska_aspect import reserve_display_size, write_display_size
 from .output_format import OutputFormat, probe_format
 from .packet_clock import PacketClock
@@ -235,7 +236,7 @@ def _output_container(path: Path, partial: Path, container: Container) -> Genera
         with suppress(FFmpegError, OSError):
             sink.close()
         raise
-    with _wrap_errors(path):
+    with _wrap_errors(path), logged_errors():
         sink.close()
 
 

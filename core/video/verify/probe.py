@@ -59,6 +59,7 @@ class ProbeResult:
     time base of the file. frame_duration: the usual duration of a frame. corrupt_count: frames that the decoder reports
     as corrupt. has_skipped_audio: whether the edit list skips audio. free: for frames that may be displayed at another
     moment, the range of it; see `timeline`. end: when the last frame ends, in seconds; None where it is not stored.
+    is_end_certain: whether the index of an MP4 states it, and no timestamp is repaired.
     """
 
     times: Sequence[int]
@@ -72,6 +73,7 @@ class ProbeResult:
     has_skipped_audio: bool = False
     free: Mapping[int, tuple[int, int]] = field(default_factory=dict[int, tuple[int, int]])
     end: Fraction | None = None
+    is_end_certain: bool = False
 
     def frame_range(self, number: int) -> tuple[Fraction, Fraction]:
         """Return the range of seconds in which a frame must be displayed."""
@@ -112,7 +114,7 @@ def probe(
             origin = _clock_origin(container)
             video, audio, has_skipped, last = _scan_packets(container, stream, observer, include_skipped)
             frame_ticks = typical_gap(np.asarray(video.pts)) or round(1 / (rate * stream_time_base))
-            end = _track_end(path, container, stream, last, len(video.pts), frame_ticks)
+            end, is_end_certain = _track_end(path, container, stream, last, len(video.pts), frame_ticks)
         corrupt, has_pts = 0, any(pts != NONE for pts in video.pts)
         leading = (0, 0)
         if decode or not has_pts or NONE in video.pts:
@@ -169,32 +171,33 @@ def probe(
     tracks = [audio_track_info(codec, packets, origin) for codec, packets in audio if len(packets.starts)]
     return ProbeResult(
         times, time_base, zero_time, stream_time_base, frame_duration, corrupt, video_format, tracks, has_skipped,
-        free, end,
+        free, end, is_end_certain and not free and len(offsets) == 1,
     )  # fmt: skip
 
 
 def _track_end(
     path: Path, container: InputContainer, stream: VideoStream, last: tuple[int, int], count: int, frame_ticks: int
-) -> Fraction | None:
-    """Return when the last frame ends, in seconds of the file; None if not stored.
+) -> tuple[Fraction | None, bool]:
+    """Return when the last frame ends, in seconds of the file, and if that is certain.
 
-    last: timestamp and duration of the packet that is displayed last. count: of all packets. MP4 and Matroska store the
-    end of a track, too, which is that of the frames only if the file is complete.
+    The end is None if not stored. last: timestamp and duration of the packet that is displayed last. count: of all
+    packets. MP4 and Matroska store the end of a track, too, which is that of the frames only if the file is complete.
     """
     base = stream.time_base or MILLISECOND
     pts, duration = last
     if pts == NONE:
-        return None
+        return None, False
     if not stream.average_rate or not duration:
         duration = frame_ticks  # not in the file: FFmpeg guesses it
     end = (pts + duration) * base
     kept = sum(not e.is_discard for e in stream.index_entries) if "mp4" in container.format.name else 0
     if kept == count and stream.duration:
         end = ((stream.start_time or 0) + stream.duration) * base
+        return end, end > pts * base
     match = re.fullmatch(r"(\d+):(\d+):(\d+(?:\.\d+)?)", stream.metadata.get("DURATION", ""))
     if match and "matroska" in container.format.name and is_complete_matroska(path):
         end = max(end, int(match[1]) * 3600 + int(match[2]) * 60 + Fraction(match[3]))
-    return end
+    return end, False
 
 
 def _steps_back(values: NDArray[np.int64], frame_ticks: int) -> NDArray[np.bool_]:

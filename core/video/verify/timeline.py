@@ -11,7 +11,8 @@ has, except:
 - no timestamps at all: frames are spaced evenly, at the rate that the file states or else at 24 fps;
 - the time base of the result: each timestamp may be rounded to it, or to a millisecond;
 - a track that starts before 0: all tracks may start later by that;
-- the last frame: its end may be off by the duration of a frame. Without a stored one it lasts as long as most frames.
+- the last frame: its end may be off by two fifths of a frame where MP4 states it, else by a frame. Without a stored one
+  it lasts as long as most frames.
 
 Audio packets are played at their timestamps too, off by a frame of the video at most; those from before 0 may be gone
 where the container has no edit list, and gaps may be filled where audio is encoded anew.

@@ -16,6 +16,7 @@ from ..format.stream_format import BT601, BT709, BT2020
 from .probe import MILLISECOND, UNSPECIFIED_TAGS, ProbedFormat, ProbeResult, probe
 
 PIXEL_ASPECT_TOLERANCE = 0.01  # relative; too small to be visible
+END_TOLERANCE = Fraction(2, 5)  # of a frame, for the end of the last one
 _LIMITED_RANGE_CODECS = ("prores",)  # into which the full range is converted
 _WRITABLE_MATRICES = (BT709, 4, BT601, 7, BT2020)  # matrices that can be written; FCC is 4, SMPTE 240M is 7
 
@@ -123,14 +124,16 @@ def _compare_source(new: ProbeResult, old: ProbeResult) -> list[str]:
 
 
 def _compare_end(new: ProbeResult, old: ProbeResult) -> list[str]:
-    """Report a last frame whose end differs by more than a frame.
+    """Report a last frame whose end differs by more than END_TOLERANCE.
 
-    Some containers round it to the duration of the other frames or to their time base.
+    It may differ by a frame where it is not certain: some containers round it to the duration of the other frames or to
+    their time base.
     """
     if old.end is None or new.end is None:
         return []
     error = (new.end - new.frame_time(0)) - (old.end - old.frame_time(0))
-    tolerance = old.frame_duration + max(MILLISECOND, new.stream_time_base, old.stream_time_base)
+    share = END_TOLERANCE if old.is_end_certain else 1
+    tolerance = share * old.frame_duration + max(MILLISECOND, new.stream_time_base, old.stream_time_base)
     return [f"the last frame ends {float(error):+.3f} s late"] if abs(error) > tolerance else []
 
 

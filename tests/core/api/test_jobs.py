@@ -8,13 +8,16 @@ import shutil
 import threading
 import time
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from pathlib import Path
 from types import SimpleNamespace
 
+import av
 import filelock
 import numpy as np
 import pytest
 import torch
+from clock_videos import make_clip, rewrite
 from job_run import audio_packets, frame_hashes, has_same_content, start_process
 from numbered_video import make_video
 from safetensors.torch import save_file
@@ -31,6 +34,7 @@ from steadyscale.core.jobs.state.job_plan import load_plan
 from steadyscale.core.jobs.state.layout import JobFolder
 from steadyscale.core.upscaling.settings import Alpha, ColorCorrection, Engine, PostProcess, Precision, Reuse, Tiling
 from steadyscale.core.video.decode.packets import demux
+from steadyscale.core.video.open import open_clip
 from steadyscale.core.video.verify.verify import VerificationError
 from steadyscale.models import SRVGGConfig, SRVGGNetCompact
 from steadyscale.models.zoo.bundled import DEFAULT_2X
@@ -39,6 +43,25 @@ COUNT, GOP, PIECE_SECONDS = 28, 6, 4 / 24
 DEFLICKER = 0.2
 CONTEXT = math.ceil(math.log(1 / 256) / math.log(MAX_BLEND_WEIGHT * DEFLICKER))  # frames that deflickering looks back
 COMPARABLE = {"command", "frames_in", "frames_out", "width", "height", "fps", "stabilization", "damage"}
+
+
+def test_reports_have_the_frame_rate_of_the_source(tmp_path: Path):
+    """An edit list skips its first frames and the last one is long, so the average of the result is another."""
+    long = make_clip(tmp_path / "long.mp4", 12, options={"bf": "0"}, fps=25, pts=[40 * n for n in range(12)],
+                     time_base=Fraction(1, 1000), audio=None, last_duration=60)  # fmt: skip
+
+    def skip_three(packet: av.Packet, _: int) -> None:
+        packet.pts = packet.dts = (packet.pts or 0) - round(Fraction(120, 1000) / packet.time_base)
+
+    source, target, folder = rewrite(long, tmp_path / "in.mp4", skip_three), tmp_path / "out.mp4", tmp_path / "job"
+    model = StabilizeSettings(seconds=0.5)
+    reports = [stabilize_video(source, target, settings=model)]
+    reports.append(stabilize_video(source, target, settings=model, resumable=True))
+    plan_job(source, target, folder, command="stabilize", stabilization=model)
+    run_shard(folder)
+    reports.append(join_job(folder))
+    assert [(report.info.fps, report.frames_out) for report in reports] == [(24, 9)] * 3
+    assert open_clip(target).info.fps == Fraction(9_000, 380)
 
 
 def draw_shaken(number: int, width: int, height: int) -> np.ndarray:

@@ -73,6 +73,19 @@ def test_every_frame_is_kept_with_its_timestamp(gaps: list[int], suffix: str, tm
     assert [start * found.time_base for start in found.starts] == [start * times.time_base for start in times.starts]
 
 
+def test_the_end_is_that_of_the_last_frame_where_others_are_decoded_after_it(tmp_path: Path):
+    gaps = [33] * 15 + [100, 17, 33, 100, 17, 66, 42]
+    a, b, times = make_halves(tmp_path, gaps)
+    segments = [check_segment(a, range(11)), check_segment(b, range(11, 22))]
+    concat_segments(segments, tmp_path / "joined.mp4", container=MP4, times=times, fps=Fraction(24))
+    with av.open(str(tmp_path / "joined.mp4")) as container:
+        stream = container.streams.video[0]
+        packets = [packet.pts for packet in container.demux(stream) if packet.size]
+        assert packets[-1] < max(packets)
+        assert stream.duration * stream.time_base == Fraction(sum(gaps), 1000)
+        assert stream.average_rate == Fraction(22_000, sum(gaps))
+
+
 def test_segments_with_missing_or_overlapping_frames_are_refused(tmp_path: Path):
     a, b, times = make_halves(tmp_path, [40] * 24)
     with pytest.raises(ClipError, match="13 frames were written, and 12 can be read"):

@@ -91,8 +91,14 @@ def file_url(path: str | os.PathLike[str]) -> str:
 
 
 def error_message(error: BaseException) -> str:
-    """Return the message of FFmpeg or the system, without the file name that it adds."""
-    return getattr(error, "strerror", None) or str(error) or type(error).__name__
+    """Return the message of FFmpeg or the system, without the file name that it adds.
+
+    It ends with the line that FFmpeg logged for the error, where PyAV has it.
+    """
+    message = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    # Level, component and line; PyAV's annotation is another one.
+    logged = cast("tuple[int, str, str] | None", error.log) if isinstance(error, FFmpegError) else None
+    return f"{message} ({logged[2].strip()})" if logged else message
 
 
 def video_stream(container: InputContainer, path: object, max_pixels: int) -> VideoStream:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from itertools import accumulate
 from pathlib import Path
 
 import av
@@ -97,6 +98,56 @@ def test_a_trimmed_mp4_ends_at_the_cut(codec: str, seconds: float, tmp_path: Pat
         last = max((p.pts, p.duration) for p in container.demux(stream) if p.size)
         ends = (sum(last), stream.duration)
         assert [float(end * stream.time_base) for end in ends] == pytest.approx([seconds, seconds], abs=0.0001)
+
+
+def frame_rate(path: Path) -> Fraction:
+    """Return the frame rate that the file states."""
+    with av.open(str(path)) as container:
+        return Fraction(container.streams.video[0].average_rate or 0)
+
+
+@pytest.mark.parametrize("last", [25, 35, 60, 3000])
+def test_the_frame_rate_is_frames_by_duration(last: int, tmp_path: Path):
+    """Decoding times that span more than the display would lower it."""
+    starts = [40 * n for n in range(12)]
+    source = make_clip(tmp_path / "in.mp4", 12, options={"bf": "0"}, fps=25, pts=starts, time_base=MS, audio=None,
+                       last_duration=last)  # fmt: skip
+    write(source, tmp_path / "out.mp4")
+    assert frame_rate(tmp_path / "out.mp4") == frame_rate(source) == Fraction(12_000, 440 + last)
+
+
+@pytest.mark.parametrize(
+    "gaps",
+    [
+        [33] * 11 + [300, 33],  # no timestamp of a frame that is decoded late is near the end
+        [33] * 9 + [17, 300, 33],
+        [33, 100, 17] * 4 + [17, 17, 66, 42],
+        [100, 33, 17] * 4 + [42, 17, 33, 100],
+    ],
+    ids=str,
+)
+def test_end_and_frame_rate_of_uneven_frames_are_kept(gaps: list[int], tmp_path: Path):
+    starts = list(accumulate(gaps, initial=0))[:-1]
+    source = make_clip(tmp_path / "in.mp4", len(gaps), options={"bf": "0"}, fps=25, pts=starts, time_base=MS,
+                       audio=None, last_duration=gaps[-1])  # fmt: skip
+    write(source, tmp_path / "out.mp4")
+    with open_job(tmp_path / "job", source) as job:
+        run_job(job, Pipeline(VideoClip(source)), tmp_path / "job.mp4", segment_seconds=0.1)
+    for result in (tmp_path / "out.mp4", tmp_path / "job.mp4"):
+        with av.open(str(result)) as container:
+            stream = container.streams.video[0]
+            assert stream.duration * stream.time_base == sum(gaps) * MS
+            assert stream.average_rate == Fraction(len(gaps) * 1000, sum(gaps))
+
+
+def test_half_a_frame_that_an_mp4_lost_at_the_end_is_found(tmp_path: Path):
+    good, short = (
+        make_clip(tmp_path / f"{last}.mp4", 5, options={"bf": "0"}, fps=25, pts=STARTS, time_base=MS, audio=None,
+                  last_duration=last)
+        for last in (40, 20)
+    )  # fmt: skip
+    with pytest.raises(ClipError, match=r"the last frame ends -0\.020 s late"):
+        verify_output(short, good, frame_count=5, info=VideoClip(good).info)
 
 
 def test_a_last_frame_that_ends_too_early_is_found(tmp_path: Path):

@@ -7,11 +7,18 @@ from fractions import Fraction
 from pathlib import Path
 
 import av
+import av.logging
 import numpy as np
 import pytest
 from numbered_video import make_video, numbered_frames, read_numbers
 from steadyscale.core.clip import ClipError
+from steadyscale.core.jobs.run import run_job
+from steadyscale.core.jobs.state.folder import open_job
+from steadyscale.core.pipeline.pipeline import Pipeline
 from steadyscale.core.video.decode.video_clip import VideoClip
+from steadyscale.core.video.encode import stream_copy
+from steadyscale.core.video.encode.codecs import CONTAINERS
+from steadyscale.core.video.encode.remux import remux
 from steadyscale.core.video.encode.writer import write_video
 from video_file_checks import CLIP_INFO, list_files, read_packet_bytes, read_packet_times, split_batches
 
@@ -187,7 +194,42 @@ def test_audio_of_every_codec_is_written(
     assert [t for t, e in zip(tones, expected, strict=True) if e] == [e for e in expected if e], "0: the LFE channel"
 
 
-def test_audio_that_cannot_be_written_is_reported_at_the_first_frame(tmp_path: Path):
+@pytest.mark.parametrize("layout", ["stereo", "5.1", "7.1"])
+@pytest.mark.parametrize("source", ["in.avi", "in.mkv"])
+def test_pcm_without_a_channel_layout_is_copied(source: str, layout: str, tmp_path: Path):
+    """AVI and Matroska store none, and MP4 refuses that when the file is closed, except for one channel."""
+    path, out = make_audio_video(tmp_path / source, "pcm_s16le", layout), tmp_path / "out.mp4"
+    clip = VideoClip(path)
+    write_video(out, clip.frames(), clip.info, source=path)
+    remux(path, tmp_path / "copy.mp4", container=CONTAINERS[".mp4"])
+    with open_job(tmp_path / "job", path) as job:
+        run_job(job, Pipeline(VideoClip(path)), tmp_path / "job.mp4", segment_seconds=0.2)
+    for result in (out, tmp_path / "copy.mp4", tmp_path / "job.mp4"):
+        with av.open(str(result)) as container:
+            audio = container.streams.audio[0]
+            assert (audio.codec_context.name, audio.layout.name) == ("pcm_s16le", layout)
+        assert b"".join(read_packet_bytes(result, "audio")) == b"".join(read_packet_bytes(path, "audio"))
+
+
+def test_an_error_of_closing_has_the_reason_that_ffmpeg_logs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    path, out = make_audio_video(tmp_path / "in.mkv", "pcm_s16le", "stereo"), tmp_path / "out.mp4"
+    monkeypatch.setattr(stream_copy, "_add_copy", lambda target, stream: target.add_stream_from_template(stream))
+    monkeypatch.setattr(stream_copy, "_check_muxable", lambda *_: None)
+    clip = VideoClip(path)
+    with pytest.raises(ClipError, match=r"Invalid argument \(unsupported channel layout 2 channels\); check"):
+        write_video(out, clip.frames(), clip.info, source=path)
+    with pytest.raises(ClipError, match=r"Invalid argument \(unsupported channel layout 2 channels\); choose"):
+        remux(path, out, container=CONTAINERS[".mp4"])
+    with (
+        open_job(tmp_path / "job", path) as job,
+        pytest.raises(ClipError, match=r"Invalid argument \(unsupported channel layout 2 channels\); check"),
+    ):
+        run_job(job, Pipeline(VideoClip(path)), out, segment_seconds=0.2)
+    assert av.logging.get_level() is None
+
+
+@pytest.mark.parametrize(("suffix", "encoder"), [(".webm", "libopus"), (".mp4", "aac")])
+def test_audio_that_cannot_be_written_is_reported_at_the_first_frame(suffix: str, encoder: str, tmp_path: Path):
     source = make_audio_video(tmp_path / "in.mkv", "pcm_s16le", "22.2")
     computed = []
 
@@ -196,8 +238,8 @@ def test_audio_that_cannot_be_written_is_reported_at_the_first_frame(tmp_path: P
             computed.append(number)
             yield numbered_frames(1)
 
-    with pytest.raises(ClipError, match=r"audio track 1 \(pcm_s16le\) cannot be re-encoded to libopus"):
-        write_video(tmp_path / "out.webm", frames(), CLIP_INFO, source=source)
+    with pytest.raises(ClipError, match=rf"audio track 1 \(pcm_s16le\) cannot be re-encoded to {encoder}"):
+        write_video(tmp_path / f"out{suffix}", frames(), CLIP_INFO, source=source)
     assert len(computed) == 1
     assert list_files(tmp_path) == ["in.mkv"]
 
