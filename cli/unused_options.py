@@ -11,7 +11,9 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
+from ..core.clip import ClipError
 from ..core.smoothing.smooth import Smoothing
+from ..core.video.encode.codecs import Encoding, codec_for, container_for
 from ..core.video.images.sequence_paths import is_image_sequence, is_image_source
 from .io_options import DEFAULT_FPS
 
@@ -20,7 +22,7 @@ log = logging.getLogger(__name__)
 
 def warn_of_unused_options(args: argparse.Namespace) -> None:
     """Log each option that has no effect, and what it needs."""
-    with suppress(OSError, ValueError):  # of a name that the command refuses
+    with suppress(OSError, ValueError, ClipError):  # of what the command refuses
         for message in _unused_options(args):
             log.warning("%s", message)
 
@@ -32,5 +34,16 @@ def _unused_options(args: argparse.Namespace) -> Iterator[str]:
         yield (
             f"--bits has no effect: {args.output} is a video; it is for PNG images, and --pixel-format is for videos"
         )
+    if args.preset is not None and (name := _codec_without_presets(args)):
+        yield f"--preset has no effect: {name} has no presets; they are for h264, hevc and av1"
     if getattr(args, "reference", None) is not None and args.smoothing != Smoothing.LOCKED and not args.horizon:
         yield "--reference has no effect: it is for --smoothing locked, or a --horizon above 0; add one of them"
+
+
+def _codec_without_presets(args: argparse.Namespace) -> str | None:
+    """The encoder of OUT, if it has no presets."""
+    target = Path(args.output)
+    if is_image_sequence(target):
+        return "PNG"
+    codec = codec_for(target, container_for(target), Encoding(args.codec))
+    return codec.encoder if codec.preset is None else None

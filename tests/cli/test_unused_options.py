@@ -24,6 +24,11 @@ VIDEO, IMAGES = "in.mp4 out.mp4", "frames out"
         (f"stabilize {VIDEO} --reference 0 --smoothing locked", []),
         (f"stabilize {VIDEO} --reference 4 --horizon 0.5", []),  # its roll is level then
         (f"enhance {VIDEO} --fps 30 --bits 8 --reference 4", ["--fps", "--bits", "--reference"]),
+        (f"stabilize {VIDEO} --preset fast", []),
+        (f"stabilize {VIDEO} --preset fast --codec ffv1", []),  # refused by the command
+        ("stabilize in.mp4 out.mkv --preset fast --codec ffv1", ["--preset"]),
+        ("upscale in.mp4 out.webm --preset fast", ["--preset"]),
+        (f"upscale {IMAGES} --preset fast", ["--preset"]),
         (f"upscale {'x' * 300} out.mp4 --fps 30", []),
     ],
 )
