@@ -16,6 +16,7 @@ from ..format.stream_format import FULL_RANGE, LIMITED_RANGE, bit_depth, is_rgb
 from .codecs import Codec, Encoding
 from .output_format import OutputFormat
 
+_MIN_CUTREE_WIDTH = 64  # pixels; x265's cutree writes beyond its buffers if frames are narrower than 50
 _SVT_BLOCK, _MIN_SVT_SIDE = 64, 26  # pixels; SVT-AV1 waits forever for threads without a block
 
 
@@ -51,6 +52,8 @@ def software_setup(codec: Codec, encoding: Encoding, pixel_format: str, size: tu
     if preset is not None:
         options["preset"] = preset
     options |= _lookahead_option(codec.encoder, pixel_format, size, options)
+    if codec.encoder == "libx265" and size[0] < _MIN_CUTREE_WIDTH:
+        options["x265-params"] = _join_options(options.get("x265-params"), "cutree=0")
     return EncoderSetup(codec.encoder, pixel_format, options)
 
 
@@ -105,4 +108,9 @@ def _lookahead_option(
     count = max(minimum, LOOKAHEAD_BYTES // frame_bytes)
     if count >= default:
         return {}
-    return {option_group: ":".join(filter(None, [options.get(option_group), f"{option}={count}"]))}
+    return {option_group: _join_options(options.get(option_group), f"{option}={count}")}
+
+
+def _join_options(group: str | None, option: str) -> str:
+    """Add an option to a group of options of an encoder, such as x265-params."""
+    return f"{group}:{option}" if group else option

@@ -1,7 +1,10 @@
-"""The lookahead of encoders is bounded for large frames."""
+"""The lookahead of encoders is bounded for large frames, and what breaks with small ones is off."""
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -34,3 +37,24 @@ def test_the_other_encoders_accept_a_shorter_lookahead(tmp_path: Path, codec: st
     assert write_video(tmp_path / "out.mp4", split_batches(frames, 1), CLIP_INFO, encoding=Encoding(codec)) == 3
     means = [float(f.mean()) for f in VideoClip(tmp_path / "out.mp4").frames()]
     assert means == pytest.approx([0, 0.5, 1], abs=0.02)
+
+
+MALLOC_CHECKER = Path("/lib/x86_64-linux-gnu/libc_malloc_debug.so.0")
+ENCODE_NARROW = """
+import sys, torch
+from pathlib import Path
+from steadyscale.core.video.encode.codecs import Encoding
+from steadyscale.core.video.encode.writer import write_video
+from steadyscale.core.clip import ClipInfo
+from fractions import Fraction
+frames = torch.rand(6, 3, 32, 48, generator=torch.Generator().manual_seed(0)).split(1)
+print(write_video(Path(sys.argv[1]), iter(frames), ClipInfo(48, 32, Fraction(25)), encoding=Encoding("hevc")))
+"""
+
+
+@pytest.mark.skipif(not MALLOC_CHECKER.exists(), reason="needs the malloc checker of glibc")
+def test_narrow_hevc_is_written_within_its_memory(tmp_path: Path):
+    checked = {**os.environ, "LD_PRELOAD": str(MALLOC_CHECKER), "MALLOC_CHECK_": "3"}
+    command = [sys.executable, "-c", ENCODE_NARROW, str(tmp_path / "out.mp4")]
+    done = subprocess.run(command, env=checked, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "6\n"), done.stderr

@@ -26,8 +26,7 @@ STARTS = [0, 40, 80, 120, 160]
 
 
 def make_animation(path: Path) -> Path:
-    # libx265 corrupts memory of the process with frames that are less than 64 pixels wide.
-    frames = [Image.new("RGB", (64, 32), (50 * i, 100, 30)) for i in range(5)]
+    frames = [Image.new("RGB", (48, 32), (50 * i, 100, 30)) for i in range(5)]
     frames[0].save(path, save_all=True, append_images=frames[1:], duration=[100, 300, 50, 1000, 3000], loop=0)
     return path
 
